@@ -1,0 +1,1 @@
+//! The API role: HTTP in, job out.

@@ -1,0 +1,2 @@
+//! Mothball.
+fn main() {}

@@ -1,0 +1,33 @@
+//! The words of Mothball, and the pure rules between them: no I/O, no clock, no random numbers.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`name`] | names people choose, and their bounds |
+//! | [`id`] | identifiers that machines make |
+//! | [`image`] | image references, digests, image records |
+//! | [`job`] | a job, its specification, steps, checkpoint, progress and history |
+//! | [`state`] | the job state machine: one pure total function |
+//! | [`failure`] | what can go wrong, in classes a person understands |
+//! | [`retry`] | how long to wait before the next attempt or the next wake-up |
+//! | [`container`] | a container, how it was launched, what it has cost |
+//! | [`flavor`] | sizes of containers and their price |
+//! | [`node`] | a node, its GPUs, what its worker reports |
+//! | [`placement`] | which node a launch goes to |
+//! | [`people`] | projects, users, roles, keys, and who may do what |
+//! | [`billing`] | exact decimal arithmetic of what a container has cost |
+//! | [`size`] | byte sizes as people write them |
+
+pub mod billing;
+pub mod container;
+pub mod failure;
+pub mod flavor;
+pub mod id;
+pub mod image;
+pub mod job;
+pub mod name;
+pub mod node;
+pub mod people;
+pub mod placement;
+pub mod retry;
+pub mod size;
+pub mod state;

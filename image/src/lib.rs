@@ -1,0 +1,1 @@
+//! The image engine: OCI types and the registry client.

@@ -1,0 +1,1 @@
+//! The queue port: wake a worker, at least once. RabbitMQ or in-process.

@@ -1,0 +1,1 @@
+//! The scheduler role: attends to whatever is due.

@@ -1,0 +1,1 @@
+//! The store port: what is true. Redis or one SQLite file.

@@ -1,0 +1,1 @@
+//! The worker role: one per node; claims, runs and settles jobs.
