@@ -32,8 +32,16 @@ pub enum FailureClass {
 impl FailureClass {
     /// Every class, for documents and tables.
     pub const ALL: [Self; 10] = [
-        Self::Auth, Self::Quota, Self::TooLarge, Self::NodeDisk, Self::Network,
-        Self::Engine, Self::Registry, Self::Gone, Self::Timeout, Self::Internal,
+        Self::Auth,
+        Self::Quota,
+        Self::TooLarge,
+        Self::NodeDisk,
+        Self::Network,
+        Self::Engine,
+        Self::Registry,
+        Self::Gone,
+        Self::Timeout,
+        Self::Internal,
     ];
 
     /// The class as it stands in JSON and in metric labels.
@@ -55,15 +63,23 @@ impl FailureClass {
     /// What the reader of the error can do about it.
     pub fn hint(self) -> &'static str {
         match self {
-            Self::Auth => "Ask the operator to check the registry's user name and password file; then retry the job.",
-            Self::Quota => "Delete images that are no longer needed or ask for more quota; then retry the job.",
+            Self::Auth => {
+                "Ask the operator to check the registry's user name and password file; then retry the job."
+            }
+            Self::Quota => {
+                "Delete images that are no longer needed or ask for more quota; then retry the job."
+            }
             Self::TooLarge => "Delete large files in the container or move them to a mount; then save again.",
             Self::NodeDisk => "Ask the operator to free disk space on the node; then retry the job.",
             Self::Network => "Check that the registry and the node can reach each other; then retry the job.",
             Self::Engine => "Ask the operator to look at Docker Engine on the node; then retry the job.",
             Self::Registry => "Ask the operator to look at the registry; then retry the job.",
-            Self::Gone => "Nothing is left to do for this job; list containers and images to see what exists.",
-            Self::Timeout => "Retry the job; if it happens again, ask the operator to look at the node and the registry.",
+            Self::Gone => {
+                "Nothing is left to do for this job; list containers and images to see what exists."
+            }
+            Self::Timeout => {
+                "Retry the job; if it happens again, ask the operator to look at the node and the registry."
+            }
             Self::Internal => "Retry the job; if it happens again, report it with the job's id.",
         }
     }

@@ -45,9 +45,7 @@ impl FromStr for ContainerId {
 
 /// The fencing token of one claim of a job. Every claim gets a larger one; what a holder writes
 /// carries its fence, and the store refuses any but the newest.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fence(pub u64);
 

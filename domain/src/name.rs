@@ -20,7 +20,12 @@ fn error(what: &'static str, text: &str, rule: &'static str) -> NameError {
     NameError { what, text: text.chars().take(64).collect(), rule }
 }
 
-fn matches(text: &str, first: fn(u8) -> bool, rest: fn(u8) -> bool, len: std::ops::RangeInclusive<usize>) -> bool {
+fn matches(
+    text: &str,
+    first: fn(u8) -> bool,
+    rest: fn(u8) -> bool,
+    len: std::ops::RangeInclusive<usize>,
+) -> bool {
     let bytes = text.as_bytes();
     len.contains(&bytes.len()) && first(bytes[0]) && bytes[1..].iter().all(|b| rest(*b))
 }
@@ -218,12 +223,21 @@ pub const ENV_VALUE_BYTES_MAX: usize = 32 * 1024;
 /// GPUs, which is Mothball's to do), a value without NUL of at most 32 KiB.
 pub fn check_env(key: &str, value: &str) -> Result<(), NameError> {
     const RULE: &str = "a letter or '_', then letters, digits or '_', at most 128 characters";
-    let named = matches(key, |b| b.is_ascii_alphabetic() || b == b'_', |b| b.is_ascii_alphanumeric() || b == b'_', 1..=128);
+    let named = matches(
+        key,
+        |b| b.is_ascii_alphabetic() || b == b'_',
+        |b| b.is_ascii_alphanumeric() || b == b'_',
+        1..=128,
+    );
     if !named {
         return Err(error("environment variable", key, RULE));
     }
     if key.starts_with("NVIDIA_") {
-        return Err(error("environment variable", key, "NVIDIA_* choose the GPUs and are set by Mothball itself"));
+        return Err(error(
+            "environment variable",
+            key,
+            "NVIDIA_* choose the GPUs and are set by Mothball itself",
+        ));
     }
     if value.contains('\0') || value.len() > ENV_VALUE_BYTES_MAX {
         return Err(error("value of environment variable", key, "at most 32 KiB, without NUL"));

@@ -11,12 +11,21 @@ pub struct ByteSize(pub u64);
 
 /// Why a text is not a byte size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("size {0:?} is not valid: a whole number and a unit (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB), as in \"256MiB\"")]
+#[error(
+    "size {0:?} is not valid: a whole number and a unit (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB), as in \"256MiB\""
+)]
 pub struct SizeError(String);
 
 const UNITS: [(&str, u64); 9] = [
-    ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10),
-    ("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000), ("B", 1),
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
 ];
 
 impl FromStr for ByteSize {

@@ -115,7 +115,9 @@ impl std::str::FromStr for JobState {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|s| s.as_str() == text);
-        found.ok_or_else(|| "state is one of queued, running, retrying, succeeded, failed, cancelled".to_owned())
+        found.ok_or_else(|| {
+            "state is one of queued, running, retrying, succeeded, failed, cancelled".to_owned()
+        })
     }
 }
 
@@ -125,8 +127,14 @@ mod tests {
     use proptest::prelude::*;
 
     const EVENTS: [Transition; 8] = [
-        Transition::Claim, Transition::Complete, Transition::FailTransient, Transition::FailPermanent,
-        Transition::Interrupt, Transition::LeaseExpired, Transition::Cancel, Transition::Retry,
+        Transition::Claim,
+        Transition::Complete,
+        Transition::FailTransient,
+        Transition::FailPermanent,
+        Transition::Interrupt,
+        Transition::LeaseExpired,
+        Transition::Cancel,
+        Transition::Retry,
     ];
 
     /// The whole table, written out once more by hand: rows are states, columns are `EVENTS`.
@@ -135,7 +143,19 @@ mod tests {
         use JobState::*;
         let table: [(JobState, [Option<JobState>; 8]); 6] = [
             (Queued, [Some(Running), None, None, Some(Failed), None, None, Some(Cancelled), None]),
-            (Running, [None, Some(Succeeded), Some(Retrying), Some(Failed), Some(Queued), Some(Retrying), Some(Cancelled), None]),
+            (
+                Running,
+                [
+                    None,
+                    Some(Succeeded),
+                    Some(Retrying),
+                    Some(Failed),
+                    Some(Queued),
+                    Some(Retrying),
+                    Some(Cancelled),
+                    None,
+                ],
+            ),
             (Retrying, [Some(Running), None, None, Some(Failed), None, None, Some(Cancelled), None]),
             (Succeeded, [None; 8]),
             (Failed, [None, None, None, None, None, None, None, Some(Queued)]),
