@@ -1,1 +1,15 @@
-//! Private servers for tests: dockerd, registry, RabbitMQ, Redis, and a proxy that breaks things.
+//! Private servers for tests: each with its own ports, sockets and data directory, and gone without a trace when dropped,
+//! also when the test process is killed (see [`keeper`]).
+//!
+//! Nothing is mocked and nothing is skipped: a program that is missing is an error that names the Debian package.
+
+pub mod claim;
+pub mod command;
+pub mod http;
+pub mod keeper;
+pub mod place;
+pub mod process;
+pub mod rabbitmq;
+pub mod redis;
+pub mod shared;
+pub mod wait;
