@@ -1,1 +1,83 @@
-//! The store port: what is true. Redis or one SQLite file.
+//! The store port: what is true. Jobs, containers, images, nodes, people and the audit trail.
+//!
+//! The rules of every operation are written once, in [`ops`](self), over a small map with revisions and
+//! ordered indexes; Redis and one SQLite file hold that map (see `docs/adr/0001`). An operation reads what it
+//! needs, decides by the pure rules of `mothball-domain`, and commits on the condition that nothing it
+//! read has changed; otherwise it decides again. So each operation below is atomic, on both adapters alike.
+//!
+//! Callers pass durations; the store adds its own clock (Redis `TIME`; the one process of the embedded store), so
+//! the clocks of nodes change nothing. Whoever holds a job writes with its fence, and the store refuses any
+//! fence but the newest.
+
+mod db;
+mod error;
+mod keys;
+mod ops;
+
+pub use db::redis::RedisSettings;
+pub use error::StoreError;
+pub use ops::audit::AuditQuery;
+pub use ops::cancel::{Cancelled, Retried};
+pub use ops::claim::{Checkpointed, Claim, Renewal};
+pub use ops::containers::{AdoptedContainer, ContainerChange, ContainerQuery, Observed};
+pub use ops::due::{Attend, Attention};
+pub use ops::images::ImageDraft;
+pub use ops::jobs::{JobCount, JobQuery};
+pub use ops::nodes::{NodeRun, Registered};
+pub use ops::people::KeyDraft;
+pub use ops::settle::{Effect, Outcome, Settled};
+pub use ops::submit::{Idempotency, NewContainer, Submission, Submitted, Target};
+
+use db::Db;
+use db::embedded::Embedded;
+use db::redis::Redis;
+use std::path::Path;
+
+/// A page of a list, and where the next one begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items, newest first unless the list says otherwise.
+    pub items: Vec<T>,
+    /// The cursor of the next page; none on the last.
+    pub next: Option<String>,
+}
+
+/// The store. Clones share one connection.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: Db,
+}
+
+impl Store {
+    /// Opens or makes the embedded store at `path`; a second process that opens it gets
+    /// [`StoreError::InUse`].
+    pub fn embedded(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { db: Db::Embedded(Embedded::open(path)?) })
+    }
+
+    /// Uses Redis; connects at the first call.
+    pub fn redis(settings: RedisSettings) -> Result<Self, StoreError> {
+        Ok(Self { db: Db::Redis(Redis::new(settings)?) })
+    }
+
+    /// Whether the store answers, and the time by its clock.
+    pub async fn now(&self) -> Result<jiff::Timestamp, StoreError> {
+        Ok(self.db.read(Vec::new()).await?.now)
+    }
+
+    /// What an operator should change about the server, in sentences.
+    pub async fn advice(&self) -> Result<Vec<String>, StoreError> {
+        match &self.db {
+            Db::Redis(redis) => redis.advice().await,
+            Db::Embedded(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The adapter's name, for logs and `doctor`.
+    pub fn adapter(&self) -> &'static str {
+        match self.db {
+            Db::Redis(_) => "redis",
+            Db::Embedded(_) => "embedded",
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The embedded adapter: one SQLite file, write-ahead log, every commit flushed to disk.
+
+use super::{Changes, Found, Order};
+use crate::StoreError;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+const SCHEMA: &str = "
+create table if not exists record (
+    key text primary key, revision integer not null, body text not null, expires_ms integer
+) strict, without rowid;
+create index if not exists record_expires on record (expires_ms) where expires_ms is not null;
+create table if not exists entry (
+    name text not null, member text not null, score integer not null, primary key (name, member)
+) strict, without rowid;
+create index if not exists entry_due on entry (name, score, member);
+create table if not exists revision (only integer primary key check (only = 1), last integer not null) strict;
+insert or ignore into revision values (1, 0);
+";
+
+/// One SQLite file, open in this process alone.
+#[derive(Debug, Clone)]
+pub(crate) struct Embedded {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    /// The newest time given out: the clock of this store never runs back while the process lives.
+    newest_us: AtomicI64,
+    /// Held as long as the store is open: a second process must not have its own clock and its own wake-ups.
+    _lock: File,
+}
+
+impl Embedded {
+    /// Opens or makes the file; refuses when another process has it open.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let settings = |what: &str, e: &dyn std::fmt::Display| {
+            StoreError::Settings(format!("{what} {}: {e}", path.display()))
+        };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|e| settings("cannot make the folder of the store", &e))?;
+        }
+        let lock_path: PathBuf = path.with_extension("lock");
+        let lock = File::create(&lock_path).map_err(|e| settings("cannot open the lock of the store", &e))?;
+        if lock.try_lock().is_err() {
+            return Err(StoreError::InUse(path.display().to_string()));
+        }
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open(path)?;
+            connection.busy_timeout(Duration::from_secs(5))?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            Ok(connection)
+        };
+        let writer = open().map_err(|e| settings("cannot open the store", &e))?;
+        writer.execute_batch(SCHEMA).map_err(|e| settings("cannot read the store", &e))?;
+        let reader = open().map_err(|e| settings("cannot open the store", &e))?;
+        let inner = Inner {
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            newest_us: AtomicI64::new(0),
+            _lock: lock,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub(crate) async fn read(&self, keys: Vec<String>) -> Result<Found, StoreError> {
+        let now = self.now();
+        let records = self
+            .with_reader(move |connection| {
+                let now_ms = now.as_millisecond();
+                let transaction = connection.transaction()?;
+                let mut statement = transaction.prepare_cached(
+                    "select revision, body from record where key = ?1 and (expires_ms is null or expires_ms > ?2)",
+                )?;
+                keys.iter()
+                    .map(|key| {
+                        let found = statement.query_row(params![key, now_ms], |row| {
+                            Ok((row.get::<_, i64>(0)? as u64, Some(row.get::<_, String>(1)?)))
+                        });
+                        Ok(found.optional()?.unwrap_or((0, None)))
+                    })
+                    .collect()
+            })
+            .await?;
+        Ok(Found { now, records })
+    }
+
+    pub(crate) async fn commit(&self, changes: Changes) -> Result<bool, StoreError> {
+        let now_ms = self.now().as_millisecond();
+        self.with_writer(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if !checks_hold(&transaction, &changes, now_ms)? {
+                return Ok(false);
+            }
+            apply(&transaction, &changes, now_ms)?;
+            transaction.commit()?;
+            Ok(true)
+        })
+        .await
+    }
+
+    pub(crate) async fn scan(
+        &self,
+        index: &str,
+        after: Option<&str>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let (index, after) = (index.to_owned(), after.map(str::to_owned));
+        self.with_reader(move |connection| {
+            let sql = match order {
+                Order::Ascending => {
+                    "select member from entry where name = ?1 and (?2 is null or member > ?2) order by member limit ?3"
+                }
+                Order::Descending => {
+                    "select member from entry where name = ?1 and (?2 is null or member < ?2) order by member desc limit ?3"
+                }
+            };
+            let mut statement = connection.prepare_cached(sql)?;
+            statement.query_map(params![index, after, limit as i64], |row| row.get(0))?.collect()
+        })
+        .await
+    }
+
+    pub(crate) async fn due(&self, index: &str, limit: usize) -> Result<Vec<String>, StoreError> {
+        let (index, now_ms) = (index.to_owned(), self.now().as_millisecond());
+        self.with_reader(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "select member from entry where name = ?1 and score <= ?2 order by score, member limit ?3",
+            )?;
+            statement.query_map(params![index, now_ms, limit as i64], |row| row.get(0))?.collect()
+        })
+        .await
+    }
+
+    pub(crate) async fn count(&self, index: &str) -> Result<u64, StoreError> {
+        let index = index.to_owned();
+        self.with_reader(move |connection| {
+            let mut statement = connection.prepare_cached("select count(*) from entry where name = ?1")?;
+            statement.query_row([index], |row| row.get::<_, i64>(0)).map(|n| n as u64)
+        })
+        .await
+    }
+
+    fn now(&self) -> Timestamp {
+        let wall_us = Timestamp::now().as_microsecond();
+        let newest_us = self.inner.newest_us.fetch_max(wall_us, Ordering::Relaxed).max(wall_us);
+        Timestamp::from_microsecond(newest_us).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    async fn with_reader<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.blocking(|inner| &inner.reader, work).await
+    }
+
+    async fn with_writer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.blocking(|inner| &inner.writer, work).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        pick: fn(&Inner) -> &Mutex<Connection>,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let done = tokio::task::spawn_blocking(move || {
+            // A panic inside a transaction rolled it back when the transaction was dropped: the connection is sound.
+            let mut connection = pick(&inner).lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut connection)
+        });
+        match done.await {
+            Ok(result) => {
+                result.map_err(|e| StoreError::Unavailable(format!("the store's file cannot be used: {e}")))
+            }
+            Err(_) => Err(StoreError::Unavailable("the store's thread ended".into())),
+        }
+    }
+}
+
+fn checks_hold(connection: &Connection, changes: &Changes, now_ms: i64) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "select revision from record where key = ?1 and (expires_ms is null or expires_ms > ?2)",
+    )?;
+    for (key, expected) in &changes.checks {
+        let revision: Option<i64> = statement.query_row(params![key, now_ms], |row| row.get(0)).optional()?;
+        if revision.unwrap_or(0) as u64 != *expected {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn apply(connection: &Connection, changes: &Changes, now_ms: i64) -> rusqlite::Result<()> {
+    let mut revise = connection.prepare_cached("update revision set last = last + 1 returning last")?;
+    let mut put = connection.prepare_cached("insert or replace into record values (?1, ?2, ?3, ?4)")?;
+    for (key, body, ttl) in &changes.puts {
+        let revision: i64 = revise.query_row([], |row| row.get(0))?;
+        let expires_ms = ttl.map(|t| now_ms + t.as_millis() as i64);
+        put.execute(params![key, revision, body, expires_ms])?;
+    }
+    let mut delete = connection.prepare_cached("delete from record where key = ?1")?;
+    for key in &changes.deletes {
+        delete.execute([key])?;
+    }
+    let mut add = connection.prepare_cached("insert or replace into entry values (?1, ?2, ?3)")?;
+    for (index, member, score) in &changes.adds {
+        add.execute(params![index, member, score])?;
+    }
+    let mut remove = connection.prepare_cached("delete from entry where name = ?1 and member = ?2")?;
+    for (index, member) in &changes.removes {
+        remove.execute(params![index, member])?;
+    }
+    // What has expired is never read; a few go with each commit, so that the file does not grow.
+    connection
+        .prepare_cached(
+            "delete from record where key in (select key from record where expires_ms <= ?1 limit 10)",
+        )?
+        .execute([now_ms])?;
+    Ok(())
+}

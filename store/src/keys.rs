@@ -1,0 +1,114 @@
+//! Names of records and indexes. Every record and index of the store is named here.
+
+use mothball_domain::container::ContainerState;
+use mothball_domain::id::{ContainerId, JobId};
+use mothball_domain::image::ImageRef;
+use mothball_domain::job::JobKind;
+use mothball_domain::name::{ContainerName, ImageName, NodeName, ProjectName, UserName};
+use mothball_domain::state::JobState;
+
+/// Unfinished jobs by the time at which the scheduler must look at them: exactly one entry each.
+pub(crate) const DUE: &str = "due";
+/// Launches that wait for room, first come first.
+pub(crate) const WAITING: &str = "waiting";
+/// All jobs, by id and so by age.
+pub(crate) const JOBS: &str = "jobs";
+/// Jobs that are over, by the time they ended.
+pub(crate) const FINISHED: &str = "finished";
+/// All containers that are not deleted.
+pub(crate) const CONTAINERS: &str = "containers";
+/// All containers, deleted ones included.
+pub(crate) const CONTAINERS_ALL: &str = "containers:all";
+/// All nodes.
+pub(crate) const NODES: &str = "nodes";
+/// All projects.
+pub(crate) const PROJECTS: &str = "projects";
+/// All users.
+pub(crate) const USERS: &str = "users";
+/// The audit trail, by age.
+pub(crate) const AUDIT: &str = "audit";
+/// The number of the newest container.
+pub(crate) const CONTAINER_COUNTER: &str = "counter:container";
+
+pub(crate) fn job(id: JobId) -> String {
+    format!("job:{id}")
+}
+pub(crate) fn jobs_of_user(user: &UserName) -> String {
+    format!("jobs:u:{user}")
+}
+pub(crate) fn jobs_of_project(project: &ProjectName) -> String {
+    format!("jobs:p:{project}")
+}
+pub(crate) fn jobs_in_state(kind: JobKind, state: JobState) -> String {
+    format!("jobs:s:{kind}:{state}")
+}
+/// Jobs that a worker of this node holds.
+pub(crate) fn jobs_on_node(node: &NodeName) -> String {
+    format!("jobs:n:{node}")
+}
+pub(crate) fn idempotency(user: &UserName, key: &str) -> String {
+    format!("idem:{user}:{key}")
+}
+pub(crate) fn container(id: ContainerId) -> String {
+    format!("container:{id}")
+}
+/// Container ids as index members: padded, so that the order of bytes is the order of numbers.
+pub(crate) fn container_member(id: ContainerId) -> String {
+    format!("{:020}", id.0)
+}
+pub(crate) fn container_name(project: &ProjectName, name: &ContainerName) -> String {
+    format!("name:{project}:{name}")
+}
+pub(crate) fn containers_of_project(project: &ProjectName) -> String {
+    format!("containers:p:{project}")
+}
+pub(crate) fn containers_on_node(node: &NodeName) -> String {
+    format!("containers:n:{node}")
+}
+pub(crate) fn containers_in_state(state: ContainerState) -> String {
+    format!("containers:s:{state}")
+}
+pub(crate) fn image(project: &ProjectName, image: &ImageRef) -> String {
+    format!("image:{project}:{image}")
+}
+/// The unfinished job of an image reference.
+pub(crate) fn image_job(project: &ProjectName, image: &ImageRef) -> String {
+    format!("imagejob:{project}:{image}")
+}
+pub(crate) fn images_of_project(project: &ProjectName) -> String {
+    format!("images:p:{project}")
+}
+/// Images of a project that have one name, whatever their tags: the ones that share a repository.
+pub(crate) fn images_of_name(project: &ProjectName, name: &ImageName) -> String {
+    format!("images:p:{project}:{name}")
+}
+pub(crate) fn node(name: &NodeName) -> String {
+    format!("node:{name}")
+}
+pub(crate) fn reservations(name: &NodeName) -> String {
+    format!("gpus:{name}")
+}
+pub(crate) fn project(name: &ProjectName) -> String {
+    format!("project:{name}")
+}
+pub(crate) fn user(name: &UserName) -> String {
+    format!("user:{name}")
+}
+/// Projects that a user is a member of.
+pub(crate) fn projects_of_user(user: &UserName) -> String {
+    format!("projects:u:{user}")
+}
+/// A key's record, by the SHA-256 of its secret.
+pub(crate) fn key(sha256: &str) -> String {
+    format!("key:{sha256}")
+}
+/// The SHA-256 of a user's keys, by their public ids: members are `id sha256`.
+pub(crate) fn keys_of_user(user: &UserName) -> String {
+    format!("keys:u:{user}")
+}
+pub(crate) fn audit(member: &str) -> String {
+    format!("audit:{member}")
+}
+pub(crate) fn audit_of_project(project: &ProjectName) -> String {
+    format!("audit:p:{project}")
+}

@@ -1,0 +1,252 @@
+//! What is due. Every unfinished job has exactly one due time: now (publish it), later (publish it again, or its
+//! retry), or its lease's end. Retries, lost messages, crashed workers and crashed APIs are this one mechanism.
+
+use crate::db::tx::Tx;
+use crate::ops::{placement, records, transact};
+use crate::{Store, StoreError, keys};
+use jiff::Timestamp;
+use mothball_domain::failure::{Failure, FailureClass};
+use mothball_domain::id::JobId;
+use mothball_domain::job::{Job, JobSpec};
+use mothball_domain::name::NodeName;
+use mothball_domain::node::Node;
+use mothball_domain::retry;
+use mothball_domain::state::{JobState, Transition};
+use std::time::Duration;
+
+/// When a launch that waits for room is looked at again, if nothing was released before.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// How soon a publication that was not confirmed is tried again.
+const PUBLISH_RETRY: Duration = Duration::from_secs(2);
+
+/// What the caller of [`Store::attend`] must know.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention {
+    /// How lately a node must have reported to count as alive.
+    pub alive_within: Duration,
+    /// After how long without its node a job is given up as `gone`.
+    pub gone_after: Duration,
+}
+
+/// What must be done for a job that was due.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attend {
+    /// Wake the worker of its node; any worker when there is none.
+    Publish(Option<NodeName>),
+    /// It was settled here: given up or cancelled.
+    Settled(Box<Job>),
+    /// Nothing now.
+    Nothing,
+}
+
+impl Store {
+    /// Ids of jobs that are due, most overdue first. Idempotent.
+    pub async fn due(&self, limit: usize) -> Result<Vec<JobId>, StoreError> {
+        let members = self.db.due(keys::DUE, limit).await?;
+        Ok(members.into_iter().filter_map(|m| m.parse().ok()).collect())
+    }
+
+    /// Attends to one job that is due: rescues it from a dead worker, places it, gives it up, or has it published.
+    /// Idempotent; two schedulers at once do no harm.
+    pub async fn attend(&self, id: JobId, attention: Attention) -> Result<Attend, StoreError> {
+        transact!(self, |tx| attend(tx, id, attention).await)
+    }
+
+    /// Notes that a job was published, and when it is to be published again. Idempotent enough: a second call
+    /// only moves that time.
+    pub async fn mark_published(&self, id: JobId) -> Result<(), StoreError> {
+        transact!(self, |tx| mark_published(tx, id).await)
+    }
+
+    /// Ends the leases of `node`'s earlier worker runs at once. The caller holds the node's lock, which proves that
+    /// they are dead. Returns the jobs that are due again. Idempotent.
+    pub async fn rescue_node(&self, node: &NodeName, instance: &str) -> Result<Vec<JobId>, StoreError> {
+        /// More than any worker runs at once.
+        const HELD_MAX: usize = 1000;
+        let index = keys::jobs_on_node(node);
+        let members = self.db.scan(&index, None, crate::db::Order::Ascending, HELD_MAX).await?;
+        let mut rescued = Vec::new();
+        for id in members.iter().filter_map(|m| m.parse::<JobId>().ok()) {
+            let was_left: Result<bool, StoreError> =
+                transact!(self, |tx| rescue_left(tx, id, node, instance).await);
+            if was_left? {
+                rescued.push(id);
+            }
+        }
+        Ok(rescued)
+    }
+}
+
+async fn rescue_left(
+    tx: &mut Tx<'_>,
+    id: JobId,
+    node: &NodeName,
+    instance: &str,
+) -> Result<bool, StoreError> {
+    let now = tx.now().await?;
+    let left = |job: &Job| {
+        job.state == JobState::Running
+            && job.lease.as_ref().is_some_and(|l| l.node == *node && l.instance != instance)
+    };
+    let Some(before) = records::job(tx, id).await?.filter(left) else { return Ok(false) };
+    let mut job = before.clone();
+    rescue(tx, &mut job, now).await?;
+    records::put_job(tx, Some(&before), &job, now)?;
+    Ok(true)
+}
+
+async fn attend(tx: &mut Tx<'_>, id: JobId, attention: Attention) -> Result<Attend, StoreError> {
+    let now = tx.now().await?;
+    let found = records::job(tx, id).await?.filter(|job| !job.state.is_final());
+    let Some(before) = found else {
+        tx.remove(keys::DUE, id.to_string());
+        return Ok(Attend::Nothing);
+    };
+    let mut job = before.clone();
+    if job.is_leased(now) {
+        let until = job.lease.as_ref().map_or(now, |l| l.until);
+        tx.add(keys::DUE, id.to_string(), until.as_millisecond());
+        return Ok(Attend::Nothing);
+    }
+    if let Some(at) = job.next_attempt_at.filter(|at| *at > now) {
+        tx.add(keys::DUE, id.to_string(), at.as_millisecond());
+        return Ok(Attend::Nothing);
+    }
+    if job.state == JobState::Running {
+        rescue(tx, &mut job, now).await?;
+    }
+    let node_alive = node_alive(tx, &job, now, attention.alive_within).await?;
+    if !job.state.is_final() && job.cancel_requested && (!needs_thaw(&job) || !node_alive) {
+        cancel_now(tx, &mut job, now).await?;
+    }
+    if node_alive && job.node.is_some() {
+        job.waiting_for = None;
+    }
+    if !job.state.is_final() && !node_alive {
+        without_node(tx, &mut job, now, attention).await?;
+    }
+    if !job.state.is_final() && job.spec == JobSpec::Launch && job.node.is_none() {
+        place(tx, &mut job, now, attention).await?;
+    }
+    let settled = job.state.is_final();
+    let waits = job.node.is_none() && job.waiting_for.is_some();
+    // Shown again soon unless the caller says that it was published: a scheduler that dies here loses nothing.
+    let due = if waits { now + LOOK_AGAIN } else { now + PUBLISH_RETRY };
+    records::put_job(tx, Some(&before), &job, due)?;
+    Ok(match (settled, waits) {
+        (true, _) => Attend::Settled(Box::new(job)),
+        (_, true) => Attend::Nothing,
+        _ => Attend::Publish(job.node),
+    })
+}
+
+/// Takes a job away from a holder whose lease has ended: another attempt, or the end.
+pub(crate) async fn rescue(tx: &mut Tx<'_>, job: &mut Job, now: Timestamp) -> Result<(), StoreError> {
+    let holder = job.lease.as_ref().map_or_else(String::new, |l| format!(" on node {}", l.node));
+    let sentence = format!("the worker{holder} stopped without a word during {}", step_name(job));
+    let failure = Failure::transient(FailureClass::Timeout, sentence.clone())
+        .with_hint("Retry the job; if it happens again, ask the operator to look at the node's worker.");
+    job.error = Some(failure.clone());
+    if job.has_attempts_left() {
+        illegal(job.apply(Transition::LeaseExpired, now, "lease_expired", sentence))?;
+        job.next_attempt_at = None;
+        return Ok(());
+    }
+    super::settle::fail(tx, job, now, failure).await
+}
+
+/// Ends a job that its owner wants stopped and that nobody holds.
+pub(crate) async fn cancel_now(tx: &mut Tx<'_>, job: &mut Job, now: Timestamp) -> Result<(), StoreError> {
+    illegal(job.apply(Transition::Cancel, now, "cancelled", ""))?;
+    super::settle::let_go(tx, job, now, "its launch was cancelled").await
+}
+
+/// Whether a worker must still thaw a container before the job may end.
+pub(crate) fn needs_thaw(job: &Job) -> bool {
+    job.checkpoint.frozen.is_some()
+}
+
+fn step_name(job: &Job) -> &'static str {
+    job.step.map_or("its first step", |step| step.as_str())
+}
+
+async fn node_alive(
+    tx: &mut Tx<'_>,
+    job: &Job,
+    now: Timestamp,
+    alive_within: Duration,
+) -> Result<bool, StoreError> {
+    let Some(name) = &job.node else { return Ok(true) };
+    let node: Option<Node> = tx.get(&keys::node(name)).await?;
+    Ok(node.is_some_and(|n| placement::is_alive(&n, now, alive_within)))
+}
+
+/// A job whose node does not report: a launch that made nothing yet goes elsewhere, the others wait, up to a limit.
+async fn without_node(
+    tx: &mut Tx<'_>,
+    job: &mut Job,
+    now: Timestamp,
+    attention: Attention,
+) -> Result<(), StoreError> {
+    let Some(name) = job.node.clone() else { return Ok(()) };
+    if job.spec == JobSpec::Launch && job.checkpoint.created.is_none() {
+        if let Some(id) = job.container
+            && let Some(before) = records::container(tx, id).await?
+        {
+            let mut container = before.clone();
+            records::release_place(tx, &mut container).await?;
+            container.node = None;
+            container.node_uid = None;
+            records::put_container(tx, Some(&before), &container)?;
+        }
+        job.note_event(now, "replaced", format!("node {name} does not report"));
+        job.node = None;
+        return Ok(());
+    }
+    let last_word = tx.get::<Node>(&keys::node(&name)).await?.map_or(job.created_at, |n| n.heartbeat_at);
+    let silent_ms = now.as_millisecond() - last_word.max(job.created_at).as_millisecond();
+    if silent_ms > attention.gone_after.as_millis() as i64 {
+        let failure =
+            Failure::permanent(FailureClass::Gone, format!("node {name} has not reported for too long"))
+                .with_hint("Ask the operator about the node; when it is back, retry the job.");
+        return super::settle::fail(tx, job, now, failure).await;
+    }
+    job.waiting_for = Some(format!("node {name}, which does not report"));
+    Ok(())
+}
+
+async fn place(
+    tx: &mut Tx<'_>,
+    job: &mut Job,
+    now: Timestamp,
+    attention: Attention,
+) -> Result<(), StoreError> {
+    let Some(id) = job.container else { return Ok(()) };
+    let Some(before) = records::container(tx, id).await? else {
+        let failure = Failure::permanent(FailureClass::Gone, "the container's record is gone");
+        return super::settle::fail(tx, job, now, failure).await;
+    };
+    let mut container = before.clone();
+    if placement::try_place(tx, job, &mut container, attention.alive_within).await? {
+        job.note_event(now, "placed", format!("on {}", job.node.as_ref().map_or("", NodeName::as_str)));
+        records::put_container(tx, Some(&before), &container)?;
+    }
+    Ok(())
+}
+
+async fn mark_published(tx: &mut Tx<'_>, id: JobId) -> Result<(), StoreError> {
+    let now = tx.now().await?;
+    let waits = |job: &Job| matches!(job.state, JobState::Queued | JobState::Retrying);
+    let Some(mut job) = records::job(tx, id).await?.filter(waits) else { return Ok(()) };
+    let before = job.clone();
+    job.published = job.published.saturating_add(1);
+    let due = now + retry::publish_again(job.published);
+    records::put_job(tx, Some(&before), &job, due)
+}
+
+/// A transition that the code above has already made sure of.
+pub(crate) fn illegal(
+    applied: Result<(), mothball_domain::state::IllegalTransition>,
+) -> Result<(), StoreError> {
+    applied.map_err(|e| StoreError::Corrupt(e.to_string()))
+}

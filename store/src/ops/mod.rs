@@ -1,0 +1,51 @@
+//! The operations, one room for each subject. Each is written as a function of a [`Tx`](crate::db::tx::Tx) that decides,
+//! and a method of [`Store`](crate::Store) that runs it until its commit holds.
+
+pub(crate) mod audit;
+pub(crate) mod cancel;
+pub(crate) mod claim;
+pub(crate) mod containers;
+pub(crate) mod due;
+pub(crate) mod images;
+pub(crate) mod jobs;
+pub(crate) mod nodes;
+pub(crate) mod people;
+pub(crate) mod placement;
+pub(crate) mod records;
+pub(crate) mod retention;
+pub(crate) mod settle;
+pub(crate) mod submit;
+
+use rand::RngExt;
+use std::time::Duration;
+
+/// Times that an operation is decided anew because somebody changed what it read.
+pub(crate) const ATTEMPTS_MAX: u32 = 40;
+
+/// A short random wait before the operation is decided anew, longer the more often it lost.
+pub(crate) async fn back_off(attempt: u32) {
+    let longest_us = 200u64 << attempt.min(8);
+    let wait_us = rand::rng().random_range(0..longest_us);
+    tokio::time::sleep(Duration::from_micros(wait_us)).await;
+}
+
+/// Runs `$body`, which decides with the transaction `$tx`, until its commit holds.
+macro_rules! transact {
+    ($store:expr, |$tx:ident| $body:expr) => {{
+        let mut attempt = 0;
+        loop {
+            let mut transaction = $crate::db::tx::Tx::new(&$store.db);
+            let $tx = &mut transaction;
+            let outcome = $body?;
+            if transaction.commit().await? {
+                break Ok(outcome);
+            }
+            attempt += 1;
+            if attempt >= $crate::ops::ATTEMPTS_MAX {
+                break Err($crate::StoreError::Contended(attempt));
+            }
+            $crate::ops::back_off(attempt).await;
+        }
+    }};
+}
+pub(crate) use transact;

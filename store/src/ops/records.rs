@@ -1,0 +1,170 @@
+//! Writing a record together with the indexes that list it: the one place that knows which.
+
+use crate::StoreError;
+use crate::db::tx::Tx;
+use crate::keys;
+use jiff::Timestamp;
+use mothball_domain::container::{Container, ContainerState};
+use mothball_domain::id::{ContainerId, JobId};
+use mothball_domain::image::Image;
+use mothball_domain::job::{Job, JobSpec};
+use mothball_domain::node::Reservations;
+use mothball_domain::state::JobState;
+
+/// Reads a job.
+pub(crate) async fn job(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Job>, StoreError> {
+    tx.get(&keys::job(id)).await
+}
+
+/// Reads a container.
+pub(crate) async fn container(tx: &mut Tx<'_>, id: ContainerId) -> Result<Option<Container>, StoreError> {
+    tx.get(&keys::container(id)).await
+}
+
+/// Writes a job, and moves its index entries from where `before` had them. `due` is when the scheduler must look
+/// at it; a job that is over has no due time.
+pub(crate) fn put_job(
+    tx: &mut Tx<'_>,
+    before: Option<&Job>,
+    job: &Job,
+    due: Timestamp,
+) -> Result<(), StoreError> {
+    let member = job.id.to_string();
+    if before.is_none() {
+        tx.add(keys::JOBS, &member, 0);
+        tx.add(keys::jobs_of_user(&job.user), &member, 0);
+        tx.add(keys::jobs_of_project(&job.project), &member, 0);
+    }
+    if let Some(before) = before.filter(|b| b.state != job.state) {
+        tx.remove(keys::jobs_in_state(before.kind(), before.state), &member);
+    }
+    tx.add(keys::jobs_in_state(job.kind(), job.state), &member, 0);
+
+    if job.state.is_final() {
+        tx.remove(keys::DUE, &member);
+        let finished_ms = job.finished_at.unwrap_or(due).as_millisecond();
+        tx.add(keys::FINISHED, &member, finished_ms);
+    } else {
+        tx.add(keys::DUE, &member, due.as_millisecond());
+        tx.remove(keys::FINISHED, &member);
+    }
+    if job.spec == JobSpec::Launch && job.node.is_none() && job.state == JobState::Queued {
+        tx.add(keys::WAITING, &member, 0);
+    } else {
+        tx.remove(keys::WAITING, &member);
+    }
+    let held_by = |job: &Job| job.lease.as_ref().map(|l| l.node.clone());
+    let (was, is) = (before.and_then(held_by), held_by(job));
+    if let Some(node) = was.filter(|n| Some(n) != is.as_ref()) {
+        tx.remove(keys::jobs_on_node(&node), &member);
+    }
+    if let Some(node) = is {
+        tx.add(keys::jobs_on_node(&node), &member, 0);
+    }
+    tx.put(&keys::job(job.id), job)
+}
+
+/// Takes a job and all its index entries away.
+pub(crate) fn remove_job(tx: &mut Tx<'_>, job: &Job) {
+    let member = job.id.to_string();
+    for index in [
+        keys::JOBS.to_owned(),
+        keys::DUE.to_owned(),
+        keys::FINISHED.to_owned(),
+        keys::WAITING.to_owned(),
+        keys::jobs_of_user(&job.user),
+        keys::jobs_of_project(&job.project),
+        keys::jobs_in_state(job.kind(), job.state),
+    ] {
+        tx.remove(index, &member);
+    }
+    tx.delete(&keys::job(job.id));
+}
+
+/// Writes a container, moves its index entries, and frees its name when it is gone.
+pub(crate) fn put_container(
+    tx: &mut Tx<'_>,
+    before: Option<&Container>,
+    container: &Container,
+) -> Result<(), StoreError> {
+    let member = keys::container_member(container.id);
+    if before.is_none() {
+        tx.add(keys::CONTAINERS_ALL, &member, 0);
+    }
+    if let Some(before) = before.filter(|b| b.state != container.state) {
+        tx.remove(keys::containers_in_state(before.state), &member);
+    }
+    tx.add(keys::containers_in_state(container.state), &member, 0);
+
+    let of_project = keys::containers_of_project(&container.project);
+    let name = keys::container_name(&container.project, &container.name);
+    if container.is_gone() {
+        tx.remove(keys::CONTAINERS, &member);
+        tx.remove(of_project, &member);
+        if before.is_some_and(|b| !b.is_gone()) {
+            tx.delete(&name);
+        }
+    } else {
+        tx.add(keys::CONTAINERS, &member, 0);
+        tx.add(of_project, &member, 0);
+        tx.put(&name, &container.id)?;
+    }
+    let on_node = |c: &Container| {
+        let gone = matches!(c.state, ContainerState::Deleted | ContainerState::Parked);
+        c.node.clone().filter(|_| !gone)
+    };
+    let (was, is) = (before.and_then(on_node), on_node(container));
+    if let Some(node) = was.filter(|n| Some(n) != is.as_ref()) {
+        tx.remove(keys::containers_on_node(&node), &member);
+    }
+    if let Some(node) = is {
+        tx.add(keys::containers_on_node(&node), &member, 0);
+    }
+    tx.put(&keys::container(container.id), container)
+}
+
+/// Writes an image with its index entries.
+pub(crate) fn put_image(tx: &mut Tx<'_>, image: &Image) -> Result<(), StoreError> {
+    let member = image.image.to_string();
+    tx.add(keys::images_of_project(&image.project), &member, 0);
+    tx.add(keys::images_of_name(&image.project, &image.image.name), &member, 0);
+    tx.put(&keys::image(&image.project, &image.image), image)
+}
+
+/// Takes an image's record and index entries away.
+pub(crate) fn remove_image(tx: &mut Tx<'_>, image: &Image) {
+    let member = image.image.to_string();
+    tx.remove(keys::images_of_project(&image.project), &member);
+    tx.remove(keys::images_of_name(&image.project, &image.image.name), &member);
+    tx.delete(&keys::image(&image.project, &image.image));
+}
+
+/// Gives back a container's place and GPUs, and has the scheduler look at once at those that wait for room.
+pub(crate) async fn release_place(tx: &mut Tx<'_>, container: &mut Container) -> Result<(), StoreError> {
+    /// How many waiting launches are looked at when room is released; the others come with their own due times.
+    const WOKEN_MAX: usize = 32;
+    let now = tx.now().await?;
+    container.gpus.clear();
+    if let Some(node) = &container.node {
+        let key = keys::reservations(node);
+        let mut reservations: Reservations = tx.get(&key).await?.unwrap_or_default();
+        if reservations.held.remove(&container.id).is_some() {
+            tx.put(&key, &reservations)?;
+        }
+    }
+    for member in tx.scan(keys::WAITING, WOKEN_MAX).await? {
+        tx.add(keys::DUE, member, now.as_millisecond());
+    }
+    Ok(())
+}
+
+/// Lets go of the container and the image reference that an ended job kept to itself.
+pub(crate) async fn release_uniqueness(tx: &mut Tx<'_>, job: &Job) -> Result<(), StoreError> {
+    if let Some(image) = job.spec.image() {
+        let key = keys::image_job(&job.project, image);
+        if tx.get::<JobId>(&key).await? == Some(job.id) {
+            tx.delete(&key);
+        }
+    }
+    Ok(())
+}

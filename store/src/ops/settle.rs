@@ -1,0 +1,213 @@
+//! Ending an attempt: the job, its container, the image's use and the bill, in one step.
+
+use crate::db::tx::Tx;
+use crate::ops::claim::held;
+use crate::ops::due::illegal;
+use crate::ops::{records, transact};
+use crate::{Store, StoreError, keys};
+use jiff::Timestamp;
+use mothball_domain::container::{Container, ContainerState, Port, Source};
+use mothball_domain::failure::Failure;
+use mothball_domain::id::{Fence, JobId};
+use mothball_domain::image::Image;
+use mothball_domain::job::{Job, JobSpec, Then};
+use mothball_domain::state::Transition;
+use std::time::Duration;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Every step held.
+    Succeeded(Effect),
+    /// A step failed.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// The wait before the next attempt, if there is one.
+        retry_after: Duration,
+    },
+    /// The worker is shutting down: the attempt does not count.
+    Interrupted,
+    /// The job's owner wanted it stopped, and everything is cleaned up.
+    Cancelled,
+}
+
+/// What success did to the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// It was launched, or started again.
+    Running {
+        /// Its Docker id.
+        docker_id: String,
+        /// Where its ports can be reached.
+        ports: Vec<Port>,
+    },
+    /// It was stopped.
+    Stopped,
+    /// It is gone from its node.
+    Removed,
+    /// The image is gone.
+    ImageRemoved,
+}
+
+/// What came of settling.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Settled {
+    /// The job as it stands now.
+    Done(Box<Job>),
+    /// The caller does not hold the job any more: nothing was written.
+    Lost,
+}
+
+impl Store {
+    /// Ends the attempt that `fence` holds. Atomic. Repeated after an error it answers `Lost` when the first time
+    /// had worked.
+    pub async fn settle(&self, id: JobId, fence: Fence, outcome: &Outcome) -> Result<Settled, StoreError> {
+        transact!(self, |tx| settle(tx, id, fence, outcome).await)
+    }
+}
+
+async fn settle(tx: &mut Tx<'_>, id: JobId, fence: Fence, outcome: &Outcome) -> Result<Settled, StoreError> {
+    let now = tx.now().await?;
+    let Some(before) = held(tx, id, fence).await? else { return Ok(Settled::Lost) };
+    let mut job = before.clone();
+    let mut due = now;
+    match outcome {
+        Outcome::Succeeded(effect) => succeed(tx, &mut job, now, effect).await?,
+        Outcome::Failed { failure, retry_after } => {
+            if failure.is_permanent() || !job.has_attempts_left() {
+                fail(tx, &mut job, now, failure.clone()).await?;
+            } else {
+                due = now + *retry_after;
+                job.error = Some(failure.clone());
+                illegal(job.apply(Transition::FailTransient, now, "attempt_failed", &failure.message))?;
+                job.next_attempt_at = Some(due);
+            }
+        }
+        Outcome::Interrupted => {
+            illegal(job.apply(Transition::Interrupt, now, "interrupted", "the worker is shutting down"))?;
+            job.attempt = job.attempt.saturating_sub(1);
+        }
+        Outcome::Cancelled => {
+            illegal(job.apply(Transition::Cancel, now, "cancelled", ""))?;
+            let_go(tx, &mut job, now, "its launch was cancelled").await?;
+        }
+    }
+    records::put_job(tx, Some(&before), &job, due)?;
+    Ok(Settled::Done(Box::new(job)))
+}
+
+async fn succeed(tx: &mut Tx<'_>, job: &mut Job, now: Timestamp, effect: &Effect) -> Result<(), StoreError> {
+    illegal(job.apply(Transition::Complete, now, "succeeded", ""))?;
+    job.error = None;
+    records::release_uniqueness(tx, job).await?;
+    if *effect == Effect::ImageRemoved
+        && let Some(image) = job.spec.image()
+        && let Some(image) = tx.get::<Image>(&keys::image(&job.project, image)).await?
+    {
+        records::remove_image(tx, &image);
+    }
+    let Some(id) = job.container else { return Ok(()) };
+    let Some(before) = records::container(tx, id).await? else { return Ok(()) };
+    let mut container = before.clone();
+    container.job = None;
+    match effect {
+        Effect::None | Effect::ImageRemoved => {}
+        Effect::Running { docker_id, ports } => {
+            container.state = ContainerState::Ready;
+            container.docker_id = Some(docker_id.clone());
+            container.ports.clone_from(ports);
+            container.reason = None;
+            container.parked_image = None;
+            container.start_billing(now);
+            if job.spec == JobSpec::Launch {
+                image_was_used(tx, &container, now).await?;
+            }
+        }
+        Effect::Stopped => container.state = ContainerState::Stopped,
+        Effect::Removed => {
+            container.stop_billing(job.checkpoint.removed_at.unwrap_or(now));
+            container.docker_id = None;
+            container.ports.clear();
+            container.state = match &job.spec {
+                JobSpec::Snapshot { then: Then::Park, image, .. } => {
+                    container.parked_image = Some(image.clone());
+                    ContainerState::Parked
+                }
+                _ => ContainerState::Deleted,
+            };
+            records::release_place(tx, &mut container).await?;
+        }
+    }
+    records::put_container(tx, Some(&before), &container)
+}
+
+async fn image_was_used(tx: &mut Tx<'_>, container: &Container, now: Timestamp) -> Result<(), StoreError> {
+    let Source::Custom { image, .. } = &container.launch.source else { return Ok(()) };
+    let key = keys::image(&container.project, image);
+    if let Some(mut image) = tx.get::<Image>(&key).await? {
+        image.last_used_at = Some(now);
+        tx.put(&key, &image)?;
+    }
+    Ok(())
+}
+
+/// Ends a job for good, with its reason.
+pub(crate) async fn fail(
+    tx: &mut Tx<'_>,
+    job: &mut Job,
+    now: Timestamp,
+    failure: Failure,
+) -> Result<(), StoreError> {
+    illegal(job.apply(Transition::FailPermanent, now, "failed", &failure.message))?;
+    let reason = format!("its launch failed: {}", failure.message);
+    job.error = Some(failure);
+    let_go(tx, job, now, &reason).await
+}
+
+/// Lets go of all that an ended, unsuccessful job kept: the image reference, the container, and a launch's place.
+pub(crate) async fn let_go(
+    tx: &mut Tx<'_>,
+    job: &mut Job,
+    now: Timestamp,
+    reason: &str,
+) -> Result<(), StoreError> {
+    job.waiting_for = None;
+    records::release_uniqueness(tx, job).await?;
+    let Some(id) = job.container else { return Ok(()) };
+    let Some(before) = records::container(tx, id).await?.filter(|c| c.job == Some(job.id)) else {
+        return Ok(());
+    };
+    let mut container = before.clone();
+    container.job = None;
+    match &job.spec {
+        JobSpec::Launch => {
+            container.reason = Some(reason.to_owned());
+            container.docker_id.clone_from(&job.checkpoint.created);
+            let cancelled = job.state == mothball_domain::state::JobState::Cancelled;
+            container.state = match (&container.parked_image, &container.docker_id) {
+                (Some(_), None) => ContainerState::Parked,
+                (None, None) if cancelled => ContainerState::Deleted,
+                _ => ContainerState::Error,
+            };
+            if container.docker_id.is_none() {
+                records::release_place(tx, &mut container).await?;
+            }
+        }
+        // The image is safe and the container gone, only the last word failed: the bill must not go on.
+        _ if job.checkpoint.removed_at.is_some() => {
+            container.stop_billing(job.checkpoint.removed_at.unwrap_or(now));
+            container.docker_id = None;
+            container.state = ContainerState::Deleted;
+            records::release_place(tx, &mut container).await?;
+        }
+        JobSpec::Delete if container.state == ContainerState::Deleting => {
+            // The next heartbeat of its node says whether it runs.
+            container.state = ContainerState::Ready;
+        }
+        _ => {}
+    }
+    records::put_container(tx, Some(&before), &container)
+}

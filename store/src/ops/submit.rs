@@ -1,0 +1,357 @@
+//! Submitting a job: the record, its place in every list, its due time, its uniqueness, and for a launch the
+//! container and its place on a node, all in one step.
+
+use crate::db::tx::Tx;
+use crate::ops::{placement, records, transact};
+use crate::{Store, StoreError, keys};
+use jiff::Timestamp;
+use mothball_domain::container::{Container, ContainerState, Launch};
+use mothball_domain::id::{ContainerId, Fence, JobId};
+use mothball_domain::image::Image;
+use mothball_domain::job::{Checkpoint, Job, JobSpec};
+use mothball_domain::name::{ContainerName, ImageName, ProjectName, UserName};
+use mothball_domain::people::Project;
+use mothball_domain::state::JobState;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A caller's own name for its request, so that a repetition gets the same job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The key the caller chose, at most 255 characters.
+    pub key: String,
+    /// SHA-256 of call and body: the same key with another body is refused.
+    pub body_sha256: String,
+}
+
+/// What a job is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A container to be made.
+    New(Box<NewContainer>),
+    /// A container that there is.
+    Container(ContainerId),
+    /// An image alone.
+    Image,
+}
+
+/// A container that a launch makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewContainer {
+    /// Its name.
+    pub name: ContainerName,
+    /// How it is launched.
+    pub launch: Launch,
+    /// The name that images saved from it get.
+    pub image_name: ImageName,
+    /// Free text.
+    pub description: String,
+}
+
+/// A job to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// A fresh UUIDv7.
+    pub id: JobId,
+    /// What is to be done.
+    pub spec: JobSpec,
+    /// Who asks.
+    pub user: UserName,
+    /// For which project.
+    pub project: ProjectName,
+    /// What it is about.
+    pub target: Target,
+    /// The caller's own name for the request.
+    pub idempotency: Option<Idempotency>,
+    /// Attempts it gets.
+    pub max_attempts: u32,
+    /// How lately a node must have reported to be given a launch.
+    pub alive_within: Duration,
+}
+
+/// What came of a submission.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Submitted {
+    /// It is recorded.
+    New(Box<Job>),
+    /// The same user asked for the same before, and it is not finished: this is that job.
+    Joined(Box<Job>),
+    /// The same idempotency key and body came before: this is its job.
+    Replayed(Box<Job>),
+    /// The idempotency key came before with another body.
+    IdempotencyConflict(JobId),
+    /// Another unfinished job has the container or the image.
+    Busy(Box<Job>),
+    /// Another container of the project has the name.
+    NameTaken(ContainerId),
+    /// There is no such container in the project.
+    NoContainer,
+    /// There is no such image in the project.
+    NoImage,
+    /// The container's state does not allow it; a sentence.
+    NotNow(String),
+    /// The container is protected from deletion.
+    Protected,
+    /// The project's quota does not allow it; a sentence.
+    Quota(String),
+}
+
+/// How long an idempotency key is remembered.
+const IDEMPOTENCY_TTL: Duration = Duration::from_hours(24);
+
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    job: JobId,
+    body_sha256: String,
+}
+
+impl Store {
+    /// Records a job. Idempotent by its id and by its idempotency key. After an error it may be recorded or
+    /// not; the same submission again finds out.
+    pub async fn submit(&self, submission: &Submission) -> Result<Submitted, StoreError> {
+        transact!(self, |tx| submit(tx, submission).await)
+    }
+}
+
+async fn submit(tx: &mut Tx<'_>, s: &Submission) -> Result<Submitted, StoreError> {
+    let now = tx.now().await?;
+    if let Some(job) = records::job(tx, s.id).await? {
+        return Ok(Submitted::Replayed(Box::new(job)));
+    }
+    if let Some(earlier) = remembered(tx, s).await? {
+        return Ok(earlier);
+    }
+    let mut job = new_job(s, now);
+    let refused = match &s.target {
+        Target::New(new) => launch(tx, s, new, &mut job).await?,
+        Target::Container(id) => existing(tx, s, *id, &mut job).await?,
+        Target::Image => image(tx, s).await?,
+    };
+    if let Some(refused) = refused {
+        return Ok(refused);
+    }
+    if let Some(image) = s.spec.image() {
+        let key = keys::image_job(&s.project, image);
+        if let Some(other) = tx.get::<JobId>(&key).await?
+            && let Some(other) = unfinished(tx, other).await?
+        {
+            return Ok(join_or_busy(s, other));
+        }
+        tx.put(&key, &job.id)?;
+    }
+    if let Some(idempotency) = &s.idempotency {
+        let record = Remembered { job: job.id, body_sha256: idempotency.body_sha256.clone() };
+        let key = keys::idempotency(&s.user, &idempotency.key);
+        tx.put_for(&key, &record, Some(IDEMPOTENCY_TTL))?;
+    }
+    let due = if job.waiting_for.is_some() { now + super::due::LOOK_AGAIN } else { now };
+    records::put_job(tx, None, &job, due)?;
+    Ok(Submitted::New(Box::new(job)))
+}
+
+/// What the idempotency key says, where it came before.
+async fn remembered(tx: &mut Tx<'_>, s: &Submission) -> Result<Option<Submitted>, StoreError> {
+    let Some(idempotency) = &s.idempotency else { return Ok(None) };
+    let key = keys::idempotency(&s.user, &idempotency.key);
+    let Some(remembered) = tx.get::<Remembered>(&key).await? else { return Ok(None) };
+    if remembered.body_sha256 != idempotency.body_sha256 {
+        return Ok(Some(Submitted::IdempotencyConflict(remembered.job)));
+    }
+    // A job that history no longer has may be submitted anew.
+    Ok(records::job(tx, remembered.job).await?.map(|job| Submitted::Replayed(Box::new(job))))
+}
+
+fn new_job(s: &Submission, now: Timestamp) -> Job {
+    let mut job = Job {
+        id: s.id,
+        spec: s.spec.clone(),
+        user: s.user.clone(),
+        project: s.project.clone(),
+        node: None,
+        container: None,
+        image: s.spec.image().map(ToString::to_string),
+        state: JobState::Queued,
+        step: None,
+        checkpoint: Checkpoint::default(),
+        attempt: 0,
+        max_attempts: s.max_attempts,
+        fence: Fence(0),
+        lease: None,
+        cancel_requested: false,
+        waiting_for: None,
+        published: 0,
+        progress: None,
+        error: None,
+        notes: Vec::new(),
+        events: Vec::new(),
+        created_at: now,
+        started_at: None,
+        finished_at: None,
+        next_attempt_at: None,
+    };
+    job.note_event(now, "submitted", format!("by {}", s.user));
+    job
+}
+
+async fn launch(
+    tx: &mut Tx<'_>,
+    s: &Submission,
+    new: &NewContainer,
+    job: &mut Job,
+) -> Result<Option<Submitted>, StoreError> {
+    let now = tx.now().await?;
+    if let Some(id) = tx.get::<ContainerId>(&keys::container_name(&s.project, &new.name)).await? {
+        // The very same launch, asked for again while it is under way, is joined.
+        if let Some(container) = records::container(tx, id).await?
+            && container.launch == new.launch
+            && let Some(other) = container.job
+            && let Some(other) = unfinished(tx, other).await?
+            && other.is_same_request(&s.spec, Some(id), &s.user)
+        {
+            return Ok(Some(Submitted::Joined(Box::new(other))));
+        }
+        return Ok(Some(Submitted::NameTaken(id)));
+    }
+    let number: u64 = tx.get(keys::CONTAINER_COUNTER).await?.unwrap_or(0) + 1;
+    tx.put(keys::CONTAINER_COUNTER, &number)?;
+    let mut container = Container {
+        id: ContainerId(number),
+        name: new.name.clone(),
+        project: s.project.clone(),
+        user: s.user.clone(),
+        state: ContainerState::Initializing,
+        launch: new.launch.clone(),
+        image_name: new.image_name.clone(),
+        node: None,
+        node_uid: None,
+        docker_id: None,
+        gpus: Vec::new(),
+        ports: Vec::new(),
+        writable_bytes: None,
+        protected: false,
+        description: new.description.clone(),
+        keep_until: None,
+        job: Some(job.id),
+        parked_image: None,
+        created_at: now,
+        billed: Vec::new(),
+        reason: None,
+        adopted: false,
+    };
+    job.container = Some(container.id);
+    job.image = Some(new.launch.source.display_name());
+    placement::try_place(tx, job, &mut container, s.alive_within).await?;
+    records::put_container(tx, None, &container)?;
+    Ok(None)
+}
+
+async fn existing(
+    tx: &mut Tx<'_>,
+    s: &Submission,
+    id: ContainerId,
+    job: &mut Job,
+) -> Result<Option<Submitted>, StoreError> {
+    let found = records::container(tx, id).await?.filter(|c| c.project == s.project);
+    let Some(mut container) = found else { return Ok(Some(Submitted::NoContainer)) };
+    if let Some(other) = container.job
+        && let Some(other) = unfinished(tx, other).await?
+    {
+        let joined = other.is_same_request(&s.spec, Some(id), &s.user);
+        return Ok(Some(if joined {
+            Submitted::Joined(Box::new(other))
+        } else {
+            Submitted::Busy(Box::new(other))
+        }));
+    }
+    if let Some(refused) = refusal(&s.spec, &container) {
+        return Ok(Some(refused));
+    }
+    if let Some(refused) = quota(tx, s).await? {
+        return Ok(Some(refused));
+    }
+    job.container = Some(id);
+    job.image.get_or_insert_with(|| container.launch.source.display_name());
+    job.node = container.node.clone();
+    if s.spec == JobSpec::Launch {
+        let before = container.clone();
+        container.state = ContainerState::Initializing;
+        container.job = Some(job.id);
+        placement::try_place(tx, job, &mut container, s.alive_within).await?;
+        records::put_container(tx, Some(&before), &container)?;
+        return Ok(None);
+    }
+    let before = container.clone();
+    container.job = Some(job.id);
+    records::put_container(tx, Some(&before), &container)?;
+    Ok(None)
+}
+
+async fn image(tx: &mut Tx<'_>, s: &Submission) -> Result<Option<Submitted>, StoreError> {
+    let Some(image) = s.spec.image() else { return Ok(None) };
+    let found: Option<Image> = tx.get(&keys::image(&s.project, image)).await?;
+    Ok(found.is_none().then_some(Submitted::NoImage))
+}
+
+/// Why a container's state does not allow a job of this kind.
+fn refusal(spec: &JobSpec, container: &Container) -> Option<Submitted> {
+    let state = container.state;
+    let allowed = match spec {
+        JobSpec::Snapshot { .. } => matches!(state, ContainerState::Ready | ContainerState::Stopped),
+        JobSpec::Delete => state.exists() || matches!(state, ContainerState::Error | ContainerState::Parked),
+        JobSpec::Start => state == ContainerState::Stopped,
+        JobSpec::Stop => state == ContainerState::Ready,
+        JobSpec::Launch => state == ContainerState::Parked,
+        JobSpec::DeleteImage { .. } => false,
+    };
+    if !allowed {
+        let what = spec.kind();
+        return Some(Submitted::NotNow(format!(
+            "container {} is {state}: {what} is not possible",
+            container.name
+        )));
+    }
+    (container.protected && spec.removes_container()).then_some(Submitted::Protected)
+}
+
+/// Refuses a save that would pass the project's quota. Overwriting adds nothing to the count.
+async fn quota(tx: &mut Tx<'_>, s: &Submission) -> Result<Option<Submitted>, StoreError> {
+    let JobSpec::Snapshot { image, .. } = &s.spec else { return Ok(None) };
+    let project: Option<Project> = tx.get(&keys::project(&s.project)).await?;
+    let Some(project) = project.filter(|p| p.quota_images.is_some() || p.quota_bytes.is_some()) else {
+        return Ok(None);
+    };
+    /// Images counted; a quota above this is as good as none.
+    const COUNTED_MAX: usize = 10_000;
+    let members = tx.scan(&keys::images_of_project(&s.project), COUNTED_MAX).await?;
+    let overwrites = members.contains(&image.to_string());
+    if let Some(most) = project.quota_images.filter(|most| !overwrites && members.len() >= *most as usize) {
+        let sentence = format!("project {} has {} images, its quota is {most}", s.project, members.len());
+        return Ok(Some(Submitted::Quota(sentence)));
+    }
+    if let Some(most) = project.quota_bytes.filter(|_| !overwrites) {
+        let image_keys: Vec<String> = members.iter().map(|m| format!("image:{}:{m}", s.project)).collect();
+        let images: Vec<Image> = tx.get_many(&image_keys).await?;
+        let bytes: u64 = images.iter().map(|i| i.size_bytes).sum();
+        if bytes >= most {
+            let sentence = format!("project {} has {bytes} bytes of images, its quota is {most}", s.project);
+            return Ok(Some(Submitted::Quota(sentence)));
+        }
+    }
+    Ok(None)
+}
+
+async fn unfinished(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Job>, StoreError> {
+    Ok(records::job(tx, id).await?.filter(|job| !job.state.is_final()))
+}
+
+fn join_or_busy(s: &Submission, other: Job) -> Submitted {
+    let container = match &s.target {
+        Target::Container(id) => Some(*id),
+        Target::New(_) | Target::Image => None,
+    };
+    if other.is_same_request(&s.spec, container, &s.user) {
+        Submitted::Joined(Box::new(other))
+    } else {
+        Submitted::Busy(Box::new(other))
+    }
+}
