@@ -1,0 +1,253 @@
+//! The guard: a process that thaws a frozen container when its worker dies.
+//!
+//! A worker that is killed while it holds a container frozen would leave it so until a successor starts. So before a
+//! freeze it starts a guard: the same binary with a hidden subcommand, in a process group of its own, at the other end
+//! of a pipe. When the freeze is over the worker says so and the guard leaves; when the pipe ends without a word, the
+//! worker is dead and the guard thaws.
+//!
+//! The guard holds a lock of its own per container while it lives. The next guard for the container waits for it, and
+//! nobody freezes before his guard is ready: an old guard that still tries to reach Docker can thus not thaw a
+//! successor's freeze.
+//!
+//! SIGTERM, SIGINT and SIGHUP do not end a guard, because they reach it together with its worker, which then says the
+//! word itself. SIGKILL for the whole unit does: then the successor thaws at its start.
+
+use crate::docker::{DockerError, Engine, EngineLimits};
+use crate::lock::{FileLock, LockError, guard_lock_path};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout};
+
+/// What the worker says when the freeze is over.
+const DONE: &str = "done";
+/// What the guard says when it stands.
+const READY: &str = "ready";
+
+/// How long a dead predecessor's guard is waited for.
+const TAKEOVER: Duration = Duration::from_mins(1);
+/// How long a guard may take to stand, a predecessor's included.
+const STAND_UP: Duration = Duration::from_secs(75);
+/// How long a guard may take to leave once it was told.
+const LEAVE: Duration = Duration::from_secs(10);
+/// How long a guard tries to thaw: longer than Docker takes to restart.
+const THAW: Duration = Duration::from_mins(10);
+/// The first pause between two tries to thaw; doubles.
+const THAW_AGAIN_FIRST: Duration = Duration::from_millis(200);
+/// The longest pause between two tries to thaw.
+const THAW_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Longest word that is read from the pipe.
+const WORD_BYTES_MAX: u64 = 256;
+
+/// What a guard needs to know; what its command line carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardPost {
+    /// Docker's address.
+    pub docker_host: String,
+    /// The container's Docker id.
+    pub docker_id: String,
+    /// The directory of the node's locks.
+    pub locks_dir: PathBuf,
+}
+
+/// Why there is no guard, or why it did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// It could not be started or spoken to.
+    #[error("start guard {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It did not stand within its time.
+    #[error("start guard: it was not ready within {} s", STAND_UP.as_secs())]
+    NotReady,
+    /// It ended before it stood.
+    #[error("start guard: it ended at once: {0}")]
+    Ended(String),
+    /// A guard of the container is still at work.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Docker could not be asked.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// The pipe or the signals could not be used.
+    #[error("keep guard")]
+    Io(#[from] io::Error),
+}
+
+/// How the guard's program is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardCommand {
+    /// The program: the worker's own binary.
+    pub program: PathBuf,
+    /// What stands before the guard's own options, such as the subcommand.
+    pub args: Vec<OsString>,
+}
+
+impl GuardCommand {
+    /// The very binary that runs, with the subcommand `guard`. Survives an upgrade of the file on disk.
+    pub fn own() -> Self {
+        Self { program: PathBuf::from("/proc/self/exe"), args: vec!["guard".into()] }
+    }
+}
+
+/// A guard at its post, seen from the worker. Dropping it without [`Guard::done`] makes it thaw the container.
+#[derive(Debug)]
+pub struct Guard {
+    child: Child,
+    pipe: ChildStdin,
+}
+
+impl Guard {
+    /// Starts a guard and waits until it stands. Only then may the container be frozen.
+    pub async fn start(command: &GuardCommand, post: &GuardPost) -> Result<Self, GuardError> {
+        let failed = |source| GuardError::Start { program: command.program.display().to_string(), source };
+        let mut child = Command::new(&command.program)
+            .args(&command.args)
+            .args(post.args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // Its warnings belong into the worker's log.
+            .stderr(Stdio::inherit())
+            // A signal for the worker's group must not reach it; nor does it hold the worker's directory busy.
+            .process_group(0)
+            .current_dir("/")
+            .spawn()
+            .map_err(failed)?;
+        let (Some(pipe), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed(io::ErrorKind::BrokenPipe.into()));
+        };
+        let mut word = String::new();
+        let mut reader = BufReader::new(stdout.take(WORD_BYTES_MAX));
+        match timeout(STAND_UP, reader.read_line(&mut word)).await {
+            Ok(Ok(_)) if word.trim() == READY => Ok(Self { child, pipe }),
+            Ok(Ok(_)) => Err(GuardError::Ended(describe(timeout(LEAVE, child.wait()).await))),
+            Ok(Err(e)) => Err(failed(e)),
+            Err(_) => {
+                let _ = child.start_kill();
+                Err(GuardError::NotReady)
+            }
+        }
+    }
+
+    /// Tells the guard that the freeze is over, thawed or removed, and waits until it has left. The guard touches
+    /// nothing. An error means that it may yet thaw the container, which is then running anyway or gone.
+    pub async fn done(mut self) -> Result<(), GuardError> {
+        self.pipe.write_all(format!("{DONE}\n").as_bytes()).await?;
+        self.pipe.shutdown().await?;
+        drop(self.pipe);
+        match timeout(LEAVE, self.child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            other => {
+                // It was told, so nothing that it still does is wanted.
+                let _ = self.child.start_kill();
+                Err(GuardError::Ended(describe(other)))
+            }
+        }
+    }
+
+    /// The guard's process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+}
+
+fn describe(ended: Result<io::Result<ExitStatus>, tokio::time::error::Elapsed>) -> String {
+    match ended {
+        Ok(Ok(status)) => status.to_string(),
+        Ok(Err(e)) => e.to_string(),
+        Err(_) => "it did not end".to_owned(),
+    }
+}
+
+impl GuardPost {
+    fn args(&self) -> [OsString; 6] {
+        [
+            "--docker-host".into(),
+            self.docker_host.clone().into(),
+            "--container".into(),
+            self.docker_id.clone().into(),
+            "--locks-dir".into(),
+            self.locks_dir.clone().into(),
+        ]
+    }
+}
+
+/// What the guard's process does; `mothball guard --docker-host H --container ID --locks-dir D` calls it. Its pipe is
+/// standard input, and it says `ready` on standard output.
+pub async fn run_guard(post: &GuardPost) -> Result<(), GuardError> {
+    // Before the worker hears "ready", so that no signal falls into the gap. Held: dropping them would restore nothing,
+    // but their streams must be there to swallow what comes.
+    let _deaf =
+        [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
+    let engine =
+        Engine::connect(&post.docker_host, EngineLimits { call: THAW_AGAIN_MAX * 2, ..Default::default() })?;
+    let _post = FileLock::guard(&lock_path(post), TAKEOVER).await?;
+    let mut stdout = tokio::io::stdout();
+    stdout.write_all(format!("{READY}\n").as_bytes()).await?;
+    stdout.flush().await?;
+
+    if was_told(tokio::io::stdin()).await {
+        return Ok(());
+    }
+    tracing::warn!(container = %post.docker_id, "the worker died while the container was frozen: thawing it");
+    thaw(&engine, &post.docker_id).await?;
+    Ok(())
+}
+
+fn lock_path(post: &GuardPost) -> PathBuf {
+    guard_lock_path(Path::new(&post.locks_dir), &post.docker_id)
+}
+
+/// Waits for the end of the pipe; whether the worker said that it is done.
+async fn was_told(pipe: impl tokio::io::AsyncRead + Unpin) -> bool {
+    let mut words = String::new();
+    // An error of the pipe is an end without a word.
+    let read = pipe.take(WORD_BYTES_MAX).read_to_string(&mut words).await;
+    read.is_ok() && words.lines().any(|line| matches!(line.trim(), DONE | "thawed"))
+}
+
+/// Thaws for as long as it takes Docker to come back. The container may have been frozen, thawed or removed: all three
+/// end well.
+async fn thaw(engine: &Engine, docker_id: &str) -> Result<(), DockerError> {
+    let deadline = Instant::now() + THAW;
+    let mut pause = THAW_AGAIN_FIRST;
+    loop {
+        match engine.unpause(docker_id).await {
+            Ok(_) => return Ok(()),
+            Err(e) if e.is_not_found() => return Ok(()),
+            Err(e) if Instant::now() >= deadline => return Err(e),
+            Err(e) => tracing::warn!(container = %docker_id, error = %e, "thaw container: trying again"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(THAW_AGAIN_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_word_counts_as_told() {
+        for (said, told) in [
+            ("done\n", true),
+            ("thawed\n", true),
+            ("done", true),
+            ("", false),
+            ("don", false),
+            ("x\n", false),
+        ] {
+            assert_eq!(was_told(said.as_bytes()).await, told, "{said:?}");
+        }
+    }
+}
