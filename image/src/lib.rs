@@ -1,1 +1,38 @@
 //! The image engine: OCI types and the registry client.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`oci`] | manifests, indexes, descriptors, image configs; unknown fields are kept |
+//! | [`scrub`] | the config of a saved image: the base image's own, without what the launcher put in |
+//! | [`settings`] | where the registry is and as whom it is used |
+//! | [`error`] | what a registry can answer, and what it means for a job |
+//! | [`client`] | the registry: one HTTP call with credentials, limits and retries |
+//! | [`manifest`] | read, write, tag, delete manifests |
+//! | [`blob`] | read blobs, and small ones written in one piece |
+//! | [`upload`] | blobs written in chunks, resumed, mounted across repositories |
+//! | [`verify`] | the proof that an image can be read back |
+//! | `list` | tags and repositories, page by page |
+//! | `auth`, `answer` | credentials and tokens; what a refusal says |
+
+pub mod blob;
+pub mod client;
+pub mod error;
+pub mod manifest;
+pub mod oci;
+pub mod scrub;
+pub mod settings;
+pub mod upload;
+pub mod verify;
+
+mod answer;
+mod auth;
+mod list;
+
+pub use blob::BlobReader;
+pub use client::Registry;
+pub use error::RegistryError;
+pub use manifest::{Deletion, Untag};
+pub use oci::{ContainerConfig, Descriptor, ImageConfig, ImageManifest, Manifest};
+pub use settings::{Credentials, DockerAuth, RegistrySettings};
+pub use upload::{Mount, Upload};
+pub use verify::Proof;
