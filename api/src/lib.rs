@@ -1,1 +1,3 @@
 //! The API role: HTTP in, job out.
+
+pub mod v1;

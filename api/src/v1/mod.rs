@@ -1,0 +1,3 @@
+//! The `/v1` surface.
+
+pub mod views;

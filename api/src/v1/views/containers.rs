@@ -1,0 +1,129 @@
+//! A container as JSON, and what a save of it would mean.
+
+use super::schemas;
+use jiff::Timestamp;
+use mothball_domain::container::ContainerState;
+use mothball_domain::id::{ContainerId, JobId};
+use mothball_domain::node::SnapshotWay;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Container {
+    /// Its number, and the value of its Docker label `mothball.container`.
+    #[schema(value_type = u64)]
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    #[schema(schema_with = schemas::container_state)]
+    pub state: ContainerState,
+    /// The image it was launched from.
+    pub image: String,
+    /// The name that images saved from it get.
+    pub image_name: String,
+    /// Its flavor.
+    pub flavor: String,
+    /// Indexes of the GPUs it holds on its node.
+    pub gpus: Vec<u32>,
+    /// Bytes in its writable layer, as its node last reported.
+    pub writable_bytes: Option<u64>,
+    /// The node it is on.
+    pub node: Option<String>,
+    /// The project that pays.
+    pub project: String,
+    /// Who launched it.
+    pub user: String,
+    /// Its ports.
+    pub ports: Vec<ContainerPort>,
+    /// Its mounts, which are never saved.
+    pub mounts: Vec<ContainerMount>,
+    /// Whether deletion is refused.
+    pub protected: bool,
+    /// When its launch was asked for.
+    pub created_at: Timestamp,
+    /// What it costs.
+    pub cost: Cost,
+    /// Free text of its owner.
+    #[serde(default)]
+    pub description: String,
+    /// Until when policies and schedules leave it alone.
+    #[serde(default)]
+    pub keep_until: Option<Timestamp>,
+    /// The job it is busy with.
+    #[serde(default)]
+    #[schema(value_type = Option<uuid::Uuid>)]
+    pub job: Option<JobId>,
+    /// Its Docker id on its node.
+    #[serde(default)]
+    pub docker_id: Option<String>,
+    /// The image that a parked container wakes from.
+    #[serde(default)]
+    pub parked_image: Option<String>,
+    /// Why it is in `error` or `lost`.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Whether Mothball did not launch it.
+    #[serde(default)]
+    pub adopted: bool,
+}
+
+/// A port of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ContainerPort {
+    /// The port inside the container (TCP).
+    pub target: u16,
+    /// The port on the node; null until it is started.
+    pub published: Option<u16>,
+}
+
+/// A mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ContainerMount {
+    /// Where it appears in the container.
+    pub target: String,
+}
+
+/// What a container costs. Decimals are text, so that none is rounded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Cost {
+    /// Price of an hour.
+    pub per_hour: String,
+    /// What it has cost until now.
+    pub so_far: String,
+    /// The currency.
+    #[serde(default)]
+    pub currency: String,
+}
+
+/// What a save would mean, said before any work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Preflight {
+    /// The container.
+    #[schema(value_type = u64)]
+    pub container: ContainerId,
+    /// The image it would become, as `name:tag`.
+    pub image: String,
+    /// Whether the save can go ahead as things stand.
+    pub possible: bool,
+    /// Whether an image of that name and tag is overwritten.
+    pub overwrites: bool,
+    /// Bytes in the writable layer, as the node last reported.
+    pub writable_bytes: Option<u64>,
+    /// Mounts whose content will not be saved.
+    pub mounts_not_saved: Vec<String>,
+    /// The node.
+    pub node: Option<String>,
+    /// Whether its worker reported lately.
+    pub node_alive: bool,
+    /// Free bytes on the node's Docker disk.
+    pub node_disk_free_bytes: Option<u64>,
+    /// How the node saves.
+    #[schema(schema_with = schemas::way)]
+    pub way: Option<SnapshotWay>,
+    /// What stands in the way, in sentences; empty when it is possible.
+    pub problems: Vec<String>,
+    /// What the owner should know, in sentences.
+    pub notes: Vec<String>,
+}

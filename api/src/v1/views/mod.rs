@@ -1,0 +1,36 @@
+//! What `/v1` answers and takes, as JSON. The server writes and reads these types, and so do its clients.
+//!
+//! Fields are added freely and never renamed or taken away. Answers tolerate fields that a client does not know;
+//! requests do not, so that a misspelt field is an error instead of silence.
+
+mod containers;
+mod images;
+mod jobs;
+mod nodes;
+mod people;
+mod problem;
+mod requests;
+pub(crate) mod schemas;
+
+pub use containers::{Container, ContainerMount, ContainerPort, Cost, Preflight};
+pub use images::{CatalogImage, Image, OverwrittenImage};
+pub use jobs::{Job, JobError, JobEvent, JobProgress};
+pub use nodes::{FlavorView, Node, NodeGpu};
+pub use people::{AuditEntry, Key, Me, Membership, NewKey, Project, User};
+pub use problem::{Code, Problem};
+pub use requests::{
+    AdoptRequest, ContainerPatch, KeyRequest, LaunchRequest, MemberRequest, ParkRequest, PinRequest,
+    ProjectPatch, ProjectRequest, SnapshotRequest, UserPatch, UserRequest, WakeRequest,
+};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct List<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// What to send as `cursor` for the next page; null on the last.
+    pub next_cursor: Option<String>,
+}

@@ -1,0 +1,43 @@
+//! Schemas of the domain's closed sets, taken from the domain itself so that they cannot drift.
+
+use mothball_domain::container::ContainerState;
+use mothball_domain::failure::FailureClass;
+use mothball_domain::job::JobKind;
+use mothball_domain::state::JobState;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+
+fn one_of(values: impl IntoIterator<Item = &'static str>) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(values)).build()
+}
+
+pub(crate) fn job_state() -> Object {
+    one_of(JobState::ALL.map(JobState::as_str))
+}
+
+pub(crate) fn job_kind() -> Object {
+    one_of(JobKind::ALL.map(JobKind::as_str))
+}
+
+pub(crate) fn container_state() -> Object {
+    one_of(ContainerState::ALL.map(ContainerState::as_str))
+}
+
+pub(crate) fn failure_class() -> Object {
+    one_of(FailureClass::ALL.map(FailureClass::as_str))
+}
+
+pub(crate) fn then() -> Object {
+    one_of(["keep", "delete", "park"])
+}
+
+pub(crate) fn pause() -> Object {
+    one_of(["auto", "always", "never"])
+}
+
+pub(crate) fn role() -> Object {
+    one_of(["member", "admin"])
+}
+
+pub(crate) fn way() -> Object {
+    one_of(["direct", "engine"])
+}
