@@ -121,7 +121,9 @@ mod tests {
     #[test]
     fn refusals_are_told_apart() {
         let errno = |n: u32| {
-            format!(r#"{{"errors":[{{"code":"UNKNOWN","message":"unknown error","detail":{{"DriverName":"filesystem","Enclosed":{{"Op":"write","Err":{n}}}}}}}]}}"#)
+            format!(
+                r#"{{"errors":[{{"code":"UNKNOWN","message":"unknown error","detail":{{"DriverName":"filesystem","Enclosed":{{"Op":"write","Err":{n}}}}}}}]}}"#
+            )
         };
         let denied = |m: &str| format!(r#"{{"errors":[{{"code":"DENIED","message":"{m}"}}]}}"#);
         for (status, body, class, permanent) in [
@@ -141,7 +143,8 @@ mod tests {
             let failure = answer(status, &body).refusal("do it", "user \"a\"").failure();
             assert_eq!((failure.class, failure.is_permanent()), (class, permanent), "{status} {body}");
         }
-        for full in [answer(500, &errno(28)), answer(507, ""), answer(500, "write: no space left on device")] {
+        for full in [answer(500, &errno(28)), answer(507, ""), answer(500, "write: no space left on device")]
+        {
             let failure = full.refusal("do it", "").failure();
             assert!(failure.message.contains("disk is full") && failure.hint.contains("disk"), "{failure}");
         }

@@ -57,7 +57,9 @@ impl Registry {
             // Without ranges the whole blob is on its way; its first bytes must do.
             StatusCode::OK => answer.header(CONTENT_LENGTH).and_then(|v| v.parse().ok()),
             StatusCode::NOT_FOUND => return Ok(BlobState::Broken("is missing")),
-            StatusCode::RANGE_NOT_SATISFIABLE => return Ok(BlobState::Broken("is shorter than it should be")),
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                return Ok(BlobState::Broken("is shorter than it should be"));
+            }
             _ => return Err(self.refusal(&call, &answer)),
         };
         let Some(size) = size else { return Err(no_size(&call.what)) };

@@ -71,10 +71,11 @@ impl Registry {
 
     /// A URL below the registry's root. `path` is made of checked names only.
     pub(crate) fn url(&self, path: &str) -> Result<Url, RegistryError> {
-        self.inner.endpoint.base.join(path).map_err(|e| RegistryError::Protocol {
-            what: "write a URL".to_owned(),
-            detail: e.to_string(),
-        })
+        self.inner
+            .endpoint
+            .base
+            .join(path)
+            .map_err(|e| RegistryError::Protocol { what: "write a URL".to_owned(), detail: e.to_string() })
     }
 
     /// A URL below a repository, whose name is checked here.
@@ -141,7 +142,9 @@ impl Registry {
                 Ok(answer) => (self.refusal(call, &answer), answer.retry_after()),
                 Err(error) => (error, None),
             };
-            let next = waits.next().filter(|_| call.repeat && error.is_passing());
+            // What was answered with 429 was not taken: it may be sent again, whatever it is.
+            let harmless = call.repeat || matches!(error, RegistryError::Busy { .. });
+            let next = waits.next().filter(|_| harmless && error.is_passing());
             let Some(wait) = next else { return Err(error) };
             let wait = asked.map_or(*wait, |asked| asked.max(*wait));
             if wait > self.inner.settings.retry_after_max {
@@ -182,11 +185,8 @@ impl Registry {
     }
 
     async fn transmit(&self, call: &Call, header: Option<HeaderValue>) -> Result<Response, RegistryError> {
-        let mut request = self
-            .inner
-            .client
-            .request(call.method.clone(), call.url.clone())
-            .headers(call.headers.clone());
+        let mut request =
+            self.inner.client.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
         if let Some(header) = header {
             request = request.header(AUTHORIZATION, header);
         }
@@ -195,7 +195,7 @@ impl Registry {
             [] => request = request.header(CONTENT_LENGTH, 0),
             [one] => request = request.body(one.clone()),
             many => {
-                let pieces = many.to_vec().into_iter().map(Ok::<_, std::io::Error>);
+                let pieces: Vec<std::io::Result<Bytes>> = many.iter().cloned().map(Ok).collect();
                 request = request
                     .header(CONTENT_LENGTH, call.body_bytes())
                     .body(Body::wrap_stream(stream::iter(pieces)));
@@ -254,10 +254,7 @@ impl Call {
 
 fn refuses(status: StatusCode) -> bool {
     status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
-        )
+        || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS)
 }
 
 async fn read(call: &Call, response: Response) -> Result<Answer, RegistryError> {

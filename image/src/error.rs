@@ -181,9 +181,10 @@ pub enum RegistryError {
 const NAMED_MAX: usize = 4;
 
 fn list(missing: &[String]) -> String {
+    use std::fmt::Write as _;
     let mut text = missing.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join("; ");
     if missing.len() > NAMED_MAX {
-        text.push_str(&format!("; and {} more", missing.len() - NAMED_MAX));
+        let _ = write!(text, "; and {} more", missing.len() - NAMED_MAX);
     }
     text
 }

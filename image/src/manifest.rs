@@ -61,7 +61,11 @@ impl Registry {
     }
 
     /// The digest that a tag stands for, without reading the manifest; nothing when there is none.
-    pub async fn manifest_digest(&self, repo: &str, reference: &str) -> Result<Option<Digest>, RegistryError> {
+    pub async fn manifest_digest(
+        &self,
+        repo: &str,
+        reference: &str,
+    ) -> Result<Option<Digest>, RegistryError> {
         check_reference(reference)?;
         let mut call = self.manifest_call(Method::HEAD, "look up", repo, reference, "pull")?;
         for media_type in media::MANIFESTS {
@@ -142,9 +146,10 @@ impl Registry {
     /// Gives a manifest one more tag, by the same bytes: how a digest is kept alive in a registry whose
     /// garbage collection removes what has no tag. Idempotent.
     pub async fn copy_tag(&self, repo: &str, digest: &Digest, new_tag: &Tag) -> Result<(), RegistryError> {
-        let manifest = self.manifest(repo, digest.as_str()).await?.ok_or_else(|| {
-            RegistryError::NotFound { what: format!("tag {repo}@{digest} as {new_tag}") }
-        })?;
+        let manifest = self
+            .manifest(repo, digest.as_str())
+            .await?
+            .ok_or_else(|| RegistryError::NotFound { what: format!("tag {repo}@{digest} as {new_tag}") })?;
         self.put_manifest(repo, new_tag.as_str(), &manifest.media_type, manifest.bytes).await.map(drop)
     }
 

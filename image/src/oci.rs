@@ -6,7 +6,7 @@ mod manifest;
 pub mod name;
 
 pub use config::{ContainerConfig, History, ImageConfig, RootFs};
-pub use manifest::{digest_of, Content, Descriptor, ImageIndex, ImageManifest, Manifest};
+pub use manifest::{Content, Descriptor, ImageIndex, ImageManifest, Manifest, digest_of};
 
 /// Media types.
 pub mod media {

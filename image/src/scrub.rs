@@ -205,7 +205,8 @@ mod tests {
         for image in [committed(), odd] {
             let saved = scrub_config(image, &base(), &rules());
             let text = String::from_utf8(saved.to_bytes().unwrap()).unwrap();
-            let gone = ["s3cr3t", "API_KEY", "container_config", "0123456789ab", "mothball.", "run.time", "evil"];
+            let gone =
+                ["s3cr3t", "API_KEY", "container_config", "0123456789ab", "mothball.", "run.time", "evil"];
             for word in gone {
                 assert!(!text.contains(word), "{word} in {text}");
             }

@@ -35,7 +35,7 @@ impl RegistrySettings {
             credentials,
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
-            stall_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_mins(1),
             finish_timeout: Duration::from_mins(10),
             retry_after_max: Duration::from_secs(30),
             ca_file: None,
@@ -100,8 +100,7 @@ impl Credentials {
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 
 fn read_password(path: &Path) -> Result<SecretString, RegistryError> {
-    let failed =
-        |reason: String| RegistryError::PasswordFile { path: path.display().to_string(), reason };
+    let failed = |reason: String| RegistryError::PasswordFile { path: path.display().to_string(), reason };
     let length = std::fs::metadata(path).map_err(|e| failed(e.to_string()))?.len();
     if length > PASSWORD_BYTES_MAX {
         return Err(failed(format!("it is longer than {PASSWORD_BYTES_MAX} bytes")));
@@ -137,9 +136,8 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     pub(crate) fn new(settings: &RegistrySettings) -> Result<Self, RegistryError> {
         settings.credentials.check()?;
-        let base = Url::parse(settings.url.trim()).map_err(|e| {
-            self::settings("url", format!("{e}; write http://HOST:PORT or https://HOST"))
-        })?;
+        let base = Url::parse(settings.url.trim())
+            .map_err(|e| self::settings("url", format!("{e}; write http://HOST:PORT or https://HOST")))?;
         if !base.username().is_empty() || base.password().is_some() {
             return Err(self::settings(
                 "url",

@@ -58,7 +58,8 @@ impl Registry {
     pub async fn start_upload(&self, repo: &str) -> Result<Upload, RegistryError> {
         let url = self.repo_url(repo, "blobs/uploads/")?;
         // Begun twice leaves an empty upload behind, which registries remove in time.
-        let call = self.call(Method::POST, url, format!("begin an upload to {repo}")).scope(repo, "pull,push");
+        let call =
+            self.call(Method::POST, url, format!("begin an upload to {repo}")).scope(repo, "pull,push");
         let answer = self.send(&call).await?;
         if answer.status != StatusCode::ACCEPTED {
             return Err(self.refusal(&call, &answer));
@@ -76,9 +77,7 @@ impl Registry {
         let answer = self.send(&call).await?;
         match answer.status {
             StatusCode::CREATED => Ok(Mount::Mounted),
-            StatusCode::ACCEPTED => {
-                self.begun(repo, &call.what, answer.header(LOCATION)).map(Mount::Upload)
-            }
+            StatusCode::ACCEPTED => self.begun(repo, &call.what, answer.header(LOCATION)).map(Mount::Upload),
             _ => Err(self.refusal(&call, &answer)),
         }
     }
@@ -161,7 +160,8 @@ impl Registry {
         }
         // Taken means taken whole, unless the registry says that it took a part. Its number is not trusted
         // further: some count one too many, all write the same for none and for one. The digest decides.
-        let part = answer.header(RANGE).and_then(end_of).filter(|held| (upload.offset + 1..end).contains(held));
+        let part =
+            answer.header(RANGE).and_then(end_of).filter(|held| (upload.offset + 1..end).contains(held));
         upload.offset = part.unwrap_or(end);
         Ok(())
     }
@@ -305,9 +305,14 @@ mod tests {
 
     #[test]
     fn ranges_of_uploads_are_read() {
-        for (text, want) in
-            [("0-0", Some(0)), ("0-41", Some(42)), ("bytes=0-41", Some(42)), ("5-9", None), ("", None), ("x-y", None)]
-        {
+        for (text, want) in [
+            ("0-0", Some(0)),
+            ("0-41", Some(42)),
+            ("bytes=0-41", Some(42)),
+            ("5-9", None),
+            ("", None),
+            ("x-y", None),
+        ] {
             assert_eq!(end_of(text), want, "{text}");
         }
     }

@@ -90,8 +90,8 @@ mod tests {
         read(&headers)
     }
 
-    fn bearer(realm: &str, service: Option<&str>) -> Option<Challenge> {
-        Some(Challenge::Bearer { realm: realm.parse().unwrap(), service: service.map(str::to_owned) })
+    fn bearer(realm: &str, service: Option<&str>) -> Challenge {
+        Challenge::Bearer { realm: realm.parse().unwrap(), service: service.map(str::to_owned) }
     }
 
     #[test]
@@ -102,10 +102,10 @@ mod tests {
             (&["basic"], Some(Challenge::Basic)),
             (
                 &["Bearer realm=\"https://a/token\",service=\"r\",scope=\"repository:a/b:pull,push\""],
-                bearer("https://a/token", Some("r")),
+                Some(bearer("https://a/token", Some("r"))),
             ),
-            (&["bearer service=r, realm=https://a/token"], bearer("https://a/token", Some("r"))),
-            (&["Basic realm=x", "Bearer realm=\"https://a/t\""], bearer("https://a/t", None)),
+            (&["bearer service=r, realm=https://a/token"], Some(bearer("https://a/token", Some("r")))),
+            (&["Basic realm=x", "Bearer realm=\"https://a/t\""], Some(bearer("https://a/t", None))),
             (&["Bearer realm=\"file:///etc/passwd\""], None),
             (&["Negotiate"], None),
         ];

@@ -1,0 +1,11 @@
+//! The registry client against a real docker-registry, and against scripted servers for what no real
+//! registry can be made to do.
+
+mod credentials;
+mod faults;
+mod images;
+mod scripted;
+mod support;
+mod tokens;
+mod uploads;
+mod verify;
