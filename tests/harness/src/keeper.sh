@@ -14,9 +14,17 @@ while read -r word value; do
   esac
 done
 
+marked() {
+  grep -lsz "^MOTHBALL_HARNESS=$mark\$" /proc/[0-9]*/environ
+  grep -ls "/$mark/" /proc/[0-9]*/cgroup
+}
+# Without the dead that nobody has reaped: an orphan's new parent may take seconds.
 ours() {
-  grep -lsz "^MOTHBALL_HARNESS=$mark\$" /proc/[0-9]*/environ | cut -d/ -f3
-  grep -ls "/$mark/" /proc/[0-9]*/cgroup | cut -d/ -f3
+  marked | while IFS=/ read -r _ _ pid _; do
+    if read -r stat 2>/dev/null <"/proc/$pid/stat"; then
+      case $stat in *") Z "*) ;; *) echo "$pid" ;; esac
+    fi
+  done
 }
 mounts() {
   while read -r _ path _; do

@@ -3,13 +3,16 @@
 //!
 //! Nothing is mocked and nothing is skipped: a program that is missing is an error that names the Debian package.
 
+pub mod busybox;
 pub mod claim;
 pub mod command;
+pub mod dockerd;
 pub mod http;
 pub mod keeper;
 pub mod place;
 pub mod process;
 pub mod rabbitmq;
 pub mod redis;
+pub mod registry;
 pub mod shared;
 pub mod wait;

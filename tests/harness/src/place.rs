@@ -63,13 +63,26 @@ impl Place {
 
     /// Kills every process that carries the mark, also those whose parents are gone.
     pub fn kill_all(&self) {
+        self.kill_where(|_| true);
+    }
+
+    /// Kills the processes of this name that carry the mark.
+    pub fn kill_named(&self, name: &str) {
+        self.kill_where(|process| {
+            std::fs::read_to_string(process.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+        });
+    }
+
+    fn kill_where(&self, chosen: impl Fn(&Path) -> bool) {
         let variable = format!("{MARK_VARIABLE}={}", self.mark);
-        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        for process in processes {
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
             let ours = environment.split(|byte| *byte == 0).any(|v| v == variable.as_bytes());
             let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
-            if ours && let Some(pid) = pid.and_then(Pid::from_raw) {
+            if ours
+                && chosen(&process.path())
+                && let Some(pid) = pid.and_then(Pid::from_raw)
+            {
                 let _late = kill_process(pid, Signal::KILL);
             }
         }
