@@ -1,6 +1,6 @@
 //! A private Docker Engine with a network bridge of its own; several run side by side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -157,6 +157,11 @@ impl Dockerd {
     /// Lets a frozen engine go on.
     pub fn resume(&self) {
         self.process.signal(Signal::CONT);
+    }
+
+    /// The engine's own directory, gone after drop.
+    pub fn directory(&self) -> &Path {
+        self.place.directory()
     }
 
     /// The engine's log.

@@ -11,6 +11,7 @@ pub mod http;
 pub mod keeper;
 pub mod place;
 pub mod process;
+pub mod proxy;
 pub mod rabbitmq;
 pub mod redis;
 pub mod registry;

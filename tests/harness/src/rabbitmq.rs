@@ -1,6 +1,6 @@
 //! A private RabbitMQ, or one that all tests of a run share, each in a virtual host of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -149,6 +149,11 @@ impl RabbitMq {
         let before = self.starts();
         self.process = spawn(&self.place, &self.broker)?;
         self.wait_ready(before).await
+    }
+
+    /// The broker's own directory, gone after drop.
+    pub fn directory(&self) -> &Path {
+        self.place.directory()
     }
 
     /// The broker's log.

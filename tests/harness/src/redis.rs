@@ -1,5 +1,6 @@
 //! A private Redis with an append-only file.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -90,6 +91,11 @@ impl Redis {
     /// Lets a frozen server go on.
     pub fn resume(&self) {
         self.process.signal(Signal::CONT);
+    }
+
+    /// The server's own directory, gone after drop.
+    pub fn directory(&self) -> &Path {
+        self.place.directory()
     }
 
     /// The server's log.

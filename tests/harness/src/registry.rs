@@ -1,6 +1,6 @@
 //! A private image registry whose disk can be small, lose data, or be written over behind its back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -164,6 +164,11 @@ impl Registry {
     /// Loses every blob behind the registry's back.
     pub fn wipe_blobs(&self) -> Result<()> {
         std::fs::remove_dir_all(self.blobs_directory()).context("wipe the registry's blobs")
+    }
+
+    /// The registry's own directory, gone after drop.
+    pub fn directory(&self) -> &Path {
+        self.place.directory()
     }
 
     /// The registry's log, with a line for each request.
