@@ -1,1 +1,53 @@
-//! The scheduler role: attends to whatever is due.
+//! The scheduler role: time. One loop attends to whatever is due, another keeps history from growing for ever. Any number of
+//! schedulers may run: the store decides, and each decision is safe to be asked for twice.
+
+mod attend;
+mod history;
+mod metrics;
+
+pub use metrics::Metrics;
+
+use mothball_queue::Queue;
+use mothball_store::{Attention, Store};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Plain settings of a scheduler.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How often it looks for what is due.
+    pub tick: Duration,
+    /// How lately a node must have reported to count as alive.
+    pub alive_within: Duration,
+    /// After how long without its node a job is given up.
+    pub gone_after: Duration,
+    /// How long jobs that are over are kept.
+    pub keep_jobs_for: Duration,
+    /// How long the audit trail is kept.
+    pub keep_audit_for: Duration,
+}
+
+/// Everything that a scheduler works with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The truth.
+    pub store: Store,
+    /// The wake-ups.
+    pub queue: Queue,
+    /// Numbers for Prometheus.
+    pub metrics: Arc<Metrics>,
+    /// Plain settings.
+    pub settings: Settings,
+}
+
+impl Settings {
+    fn attention(&self) -> Attention {
+        Attention { alive_within: self.alive_within, gone_after: self.gone_after }
+    }
+}
+
+/// Runs the scheduler until `shutdown`. A store or broker that is away is tried again with the next tick.
+pub async fn run(parts: Parts, shutdown: CancellationToken) {
+    tokio::join!(attend::run(&parts, &shutdown), history::run(&parts, &shutdown));
+}

@@ -19,8 +19,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Take};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -41,6 +41,8 @@ const THAW: Duration = Duration::from_mins(10);
 const THAW_AGAIN_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause between two tries to thaw.
 const THAW_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Most that is heard of a guard until it stands.
+const HEARD_BYTES_MAX: u64 = 4096;
 /// Longest word that is read from the pipe.
 const WORD_BYTES_MAX: u64 = 256;
 
@@ -70,8 +72,8 @@ pub enum GuardError {
     /// It did not stand within its time.
     #[error("start guard: it was not ready within {} s", STAND_UP.as_secs())]
     NotReady,
-    /// It ended before it stood.
-    #[error("start guard: it ended at once: {0}")]
+    /// It ended otherwise than it should, or not at all.
+    #[error("guard: {0}")]
     Ended(String),
     /// A guard of the container is still at work.
     #[error(transparent)]
@@ -105,6 +107,8 @@ impl GuardCommand {
 pub struct Guard {
     child: Child,
     pipe: ChildStdin,
+    // Kept open: what it might still say must not break it.
+    _words: BufReader<Take<ChildStdout>>,
 }
 
 impl Guard {
@@ -126,11 +130,10 @@ impl Guard {
         let (Some(pipe), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed(io::ErrorKind::BrokenPipe.into()));
         };
-        let mut word = String::new();
-        let mut reader = BufReader::new(stdout.take(WORD_BYTES_MAX));
-        match timeout(STAND_UP, reader.read_line(&mut word)).await {
-            Ok(Ok(_)) if word.trim() == READY => Ok(Self { child, pipe }),
-            Ok(Ok(_)) => Err(GuardError::Ended(describe(timeout(LEAVE, child.wait()).await))),
+        let mut reader = BufReader::new(stdout.take(HEARD_BYTES_MAX));
+        match timeout(STAND_UP, hear_ready(&mut reader)).await {
+            Ok(Ok(true)) => Ok(Self { child, pipe, _words: reader }),
+            Ok(Ok(false)) => Err(GuardError::Ended(describe(timeout(LEAVE, child.wait()).await))),
             Ok(Err(e)) => Err(failed(e)),
             Err(_) => {
                 let _ = child.start_kill();
@@ -161,6 +164,18 @@ impl Guard {
     }
 }
 
+/// Whether the guard says that it stands; what else it, or a wrapper around it, says before is passed over.
+async fn hear_ready(words: &mut (impl AsyncBufRead + Unpin)) -> io::Result<bool> {
+    let mut line = String::new();
+    while words.read_line(&mut line).await? > 0 {
+        if line.trim() == READY {
+            return Ok(true);
+        }
+        line.clear();
+    }
+    Ok(false)
+}
+
 fn describe(ended: Result<io::Result<ExitStatus>, tokio::time::error::Elapsed>) -> String {
     match ended {
         Ok(Ok(status)) => status.to_string(),
@@ -170,7 +185,8 @@ fn describe(ended: Result<io::Result<ExitStatus>, tokio::time::error::Elapsed>) 
 }
 
 impl GuardPost {
-    fn args(&self) -> [OsString; 6] {
+    /// The options that tell it to a guard's process.
+    pub fn args(&self) -> [OsString; 6] {
         [
             "--docker-host".into(),
             self.docker_host.clone().into(),

@@ -1,7 +1,71 @@
 //! The worker role: one per node; claims, runs and settles jobs.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`consume`] | intake: a free slot, a wake-up, a claim, the acknowledgement |
+//! | [`run`](mod@run) | one job: lease kept, steps taken, outcome written |
+//! | [`snapshot`], [`delete`], [`launch`], [`delete_image`], [`power`] | the steps of each kind of job |
+//! | [`freeze`], [`guard`], [`journal`] | freezing a container, and thawing it whatever happens |
+//! | [`node`](mod@node), [`heartbeat`], [`reconcile`], [`identity`], [`lock`] | the node this worker stands for |
+//! | [`docker`], [`gpus`] | Docker Engine and the GPUs |
 
+mod attempt;
+mod consume;
+mod delete;
+mod delete_image;
 pub mod docker;
+mod freeze;
 pub mod gpus;
 pub mod guard;
+mod halt;
+mod heartbeat;
 pub mod identity;
+mod journal;
+mod launch;
+mod lease;
 pub mod lock;
+mod meter;
+mod metrics;
+mod node;
+mod power;
+mod reconcile;
+mod run;
+mod settings;
+mod snapshot;
+
+pub use metrics::Metrics;
+pub use node::StartError;
+pub use settings::{Parts, Settings};
+
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Runs the worker until `shutdown`: running jobs are then interrupted in order, which costs them no attempt. Returns
+/// early only when this worker must not run here; what may pass (Docker, the store or the broker is away) is waited for.
+pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), StartError> {
+    let (node, info) = match node::NodeContext::establish(&parts, &shutdown).await {
+        Err(StartError::Stopped) => return Ok(()),
+        done => done?,
+    };
+    match node.register(&parts, &info, &shutdown).await {
+        Err(StartError::Stopped) => return Ok(()),
+        done => done?,
+    }
+    tracing::info!(node = %node.run.name, node.uid = %node.run.uid, gpus = node.gpus.len(), "node registered");
+    reconcile::run(&parts, &node).await;
+    parts.ready.send_replace(true);
+
+    let (parts, node) = (Arc::new(parts), Arc::new(node));
+    let beating = CancellationToken::new();
+    let work = async {
+        consume::run(Arc::clone(&parts), Arc::clone(&node), shutdown.clone()).await;
+        beating.cancel();
+    };
+    // The node goes on to beat while its last jobs clean up.
+    tokio::join!(work, heartbeat::run(Arc::clone(&parts), Arc::clone(&node), info, beating.clone()));
+    parts.ready.send_replace(false);
+    if let Err(error) = parts.store.node_stopped(&node.run).await {
+        tracing::warn!(error = %error, "the node could not sign off");
+    }
+    Ok(())
+}

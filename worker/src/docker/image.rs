@@ -83,6 +83,16 @@ impl Engine {
         Ok(answer.into_iter().map(|i| LabelledImage { id: i.id, repo_tags: tags(i.repo_tags) }).collect())
     }
 
+    /// Every image that carries the label `key`, with its value.
+    pub async fn images_labelled(&self, key: &str) -> Result<Vec<(String, String)>, DockerError> {
+        let filters = HashMap::from([("label", vec![key.to_owned()])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let answer = self
+            .call("list images", self.limits.call, |d| async move { d.list_images(Some(options)).await })
+            .await?;
+        Ok(answer.into_iter().filter_map(|i| Some((i.id, i.labels.get(key)?.clone()))).collect())
+    }
+
     /// Gives an image one more `repo:tag`; a tag that was elsewhere moves. Idempotent.
     pub async fn tag_image(&self, image: &str, repository: &str, tag: &str) -> Result<(), DockerError> {
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();

@@ -25,22 +25,34 @@ pub enum Removal {
     NotFound,
 }
 
+/// The pause between two tries to freeze.
+const FREEZE_AGAIN: Duration = Duration::from_millis(50);
 /// How often a removal that somebody else began is looked after.
 const REMOVAL_POLL: Duration = Duration::from_millis(200);
 
 impl Engine {
     /// Freezes a container. Idempotent: a frozen one stays so, and the answer says that it was. A container that does
-    /// not run cannot be frozen and is refused.
+    /// not run cannot be frozen and is refused; one that is too busy is tried again within the limit.
     pub async fn pause(&self, container: &str) -> Result<Changed, DockerError> {
-        let what = "freeze container";
-        let done =
-            self.call(what, self.limits.call, |d| async move { d.pause_container(container).await }).await;
-        let Err(error) = done else { return Ok(Changed::Yes) };
-        // Docker's texts and codes differ between versions; the state does not.
-        match self.inspect(container).await? {
-            Some(facts) if facts.is_paused() => Ok(Changed::No),
-            _ => Err(error),
+        let deadline = Instant::now() + self.limits.call;
+        loop {
+            let Err(error) = self.pause_once(container).await else { return Ok(Changed::Yes) };
+            // Docker's texts and codes differ between versions; the state does not.
+            if self.inspect(container).await?.is_some_and(|facts| facts.is_paused()) {
+                return Ok(Changed::No);
+            }
+            // runc under cgroup v1 gives up, and lets all go on, when processes that wait for the disk do not stop
+            // soon enough (seen with a few busy writers).
+            if Instant::now() >= deadline || !error.to_string().contains("unable to freeze") {
+                return Err(error);
+            }
+            sleep(FREEZE_AGAIN).await;
         }
+    }
+
+    async fn pause_once(&self, container: &str) -> Result<(), DockerError> {
+        let limit = self.limits.call;
+        self.call("freeze container", limit, |d| async move { d.pause_container(container).await }).await
     }
 
     /// Thaws a container. Idempotent: one that is not frozen, running or not, is left alone.

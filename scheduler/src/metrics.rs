@@ -1,0 +1,32 @@
+//! Numbers of this scheduler for Prometheus.
+
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+
+/// The scheduler's numbers.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Due jobs that were attended to, by what was done.
+    pub attended: IntCounterVec,
+    /// When the loop last went round, in seconds since 1970.
+    pub last_tick: IntGauge,
+}
+
+impl Metrics {
+    /// Registers the numbers.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let attended = IntCounterVec::new(
+            Opts::new(
+                "mothball_scheduler_attended_total",
+                "Due jobs that were attended to, by what was done.",
+            ),
+            &["done"],
+        )?;
+        let last_tick = IntGauge::new(
+            "mothball_scheduler_last_tick_timestamp_seconds",
+            "When the scheduler last looked for what is due.",
+        )?;
+        registry.register(Box::new(attended.clone()))?;
+        registry.register(Box::new(last_tick.clone()))?;
+        Ok(Self { attended, last_tick })
+    }
+}

@@ -1,0 +1,170 @@
+//! Freezing a container for as long as a save needs it, and never a moment longer, whatever happens.
+//!
+//! Before the freeze the intent is durable, in the node's journal and in the job's checkpoint, and a guard process stands
+//! by. The thaw runs on its own time, not on the attempt's: a cancelled, failed or lost attempt thaws all the same.
+
+use crate::attempt::Attempt;
+use crate::docker::{ContainerEvents, ContainerFacts, ContainerStatus};
+use crate::guard::{Guard, GuardPost};
+use crate::halt::Halt;
+use crate::journal::FreezeJournal;
+use jiff::Timestamp;
+use mothball_domain::failure::{Failure, FailureClass};
+use mothball_domain::job::Frozen;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long a thaw is tried: longer than Docker takes to restart. The guard goes on after that.
+const THAW_PATIENCE: Duration = Duration::from_secs(120);
+/// The longest wait between two tries to thaw.
+const THAW_AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// A container that does not change as long as this lives, as far as Docker can tell.
+pub(crate) struct Freeze {
+    docker_id: String,
+    /// Ours to thaw; none where the container did not run, or its user had frozen it.
+    held: Option<Held>,
+    events: ContainerEvents,
+}
+
+struct Held {
+    guard: Option<Guard>,
+    since: Instant,
+}
+
+impl Freeze {
+    /// Freezes a running container. One that does not run, or that its user froze, is only watched.
+    pub(crate) async fn begin(attempt: &mut Attempt, facts: &ContainerFacts) -> Result<Self, Halt> {
+        let engine = attempt.parts.engine.clone();
+        let events = engine.events(&facts.id, Timestamp::now()).await?;
+        let mut freeze = Self { docker_id: facts.id.clone(), held: None, events };
+        if facts.status != ContainerStatus::Running {
+            return Ok(freeze);
+        }
+        let post = GuardPost {
+            docker_host: attempt.parts.settings.docker_host.clone(),
+            docker_id: facts.id.clone(),
+            locks_dir: attempt.node.locks_dir.clone(),
+        };
+        attempt.checkpoint.frozen = Some(Frozen { docker_id: facts.id.clone(), since: Timestamp::now() });
+        attempt.save().await?;
+        attempt.node.journal().add(&facts.id, &attempt.job.id.to_string()).map_err(|e| {
+            let sentence = format!("the freeze of the container cannot be written down: {e}");
+            Halt::Failed(Failure::transient(FailureClass::NodeDisk, sentence))
+        })?;
+        let guard = Guard::start(&attempt.parts.guard, &post).await?;
+        freeze.held = Some(Held { guard: Some(guard), since: Instant::now() });
+        match attempt.until_stopped(engine.pause(&facts.id)).await {
+            Ok(_) => {
+                // The `pause` event of our own, and whatever came before it, is not news.
+                freeze.events = engine.events(&facts.id, Timestamp::now()).await?;
+                Ok(freeze)
+            }
+            Err(halt) => {
+                freeze.thaw(attempt).await;
+                Err(halt)
+            }
+        }
+    }
+
+    /// Whether nothing has let the container run since it was frozen. An event stream that broke leaves that
+    /// open, and so is an error.
+    pub(crate) async fn check(&mut self, attempt: &Attempt) -> Result<(), Halt> {
+        let ran = || {
+            let sentence = "the container was thawed or started by somebody else while it was being saved";
+            Failure::transient(FailureClass::Engine, sentence)
+        };
+        if self.events.arrived()?.iter().any(crate::docker::ContainerEvent::lets_run) {
+            return Err(ran().into());
+        }
+        let facts = attempt.parts.engine.inspect(&self.docker_id).await?;
+        let facts = facts.ok_or_else(|| {
+            Failure::transient(
+                FailureClass::Gone,
+                "the container was removed by somebody else while it was being saved",
+            )
+        })?;
+        if self.held.is_some() && !facts.is_paused() {
+            return Err(ran().into());
+        }
+        Ok(())
+    }
+
+    /// Whether the container is frozen by us.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Thaws the container, on its own time. What cannot be thawed now is left to the guard and to the journal.
+    pub(crate) async fn thaw(mut self, attempt: &mut Attempt) {
+        let Some(held) = self.held.take() else { return };
+        let thawed = thaw(attempt, &self.docker_id).await;
+        attempt.parts.metrics.pause_seconds.observe(held.since.elapsed().as_secs_f64());
+        attempt.note(format!("The container was frozen for {:.2} s.", held.since.elapsed().as_secs_f64()));
+        if thawed {
+            end(attempt, &self.docker_id, held).await;
+        }
+        // Otherwise the guard, dropped without a word, takes over.
+    }
+
+    /// Ends the freeze of a container that is gone.
+    pub(crate) async fn forget(mut self, attempt: &mut Attempt) {
+        let Some(held) = self.held.take() else { return };
+        attempt.parts.metrics.pause_seconds.observe(held.since.elapsed().as_secs_f64());
+        end(attempt, &self.docker_id, held).await;
+    }
+}
+
+async fn thaw(attempt: &Attempt, docker_id: &str) -> bool {
+    let deadline = Instant::now() + THAW_PATIENCE;
+    let mut wait = Duration::from_millis(100);
+    loop {
+        match attempt.parts.engine.unpause(docker_id).await {
+            Ok(_) => return true,
+            Err(error) if error.is_not_found() => return true,
+            Err(error) => {
+                tracing::error!(job.id = %attempt.job.id, container.docker_id = docker_id, error = %error, "the container could not be thawed yet");
+            }
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(THAW_AGAIN_MAX);
+    }
+}
+
+async fn end(attempt: &mut Attempt, docker_id: &str, held: Held) {
+    if let Some(guard) = held.guard
+        && let Err(error) = guard.done().await
+    {
+        // It may thaw a container that runs: harmless.
+        tracing::warn!(job.id = %attempt.job.id, error = %error, "the guard did not leave in order");
+    }
+    if let Err(error) = attempt.node.journal().remove(docker_id) {
+        tracing::warn!(job.id = %attempt.job.id, error = %error, "an entry of the freeze journal could not be removed");
+    }
+    attempt.checkpoint.frozen = None;
+}
+
+/// Thaws what a dead worker left frozen, by the node's journal. Returns the containers that were thawed.
+pub(crate) async fn thaw_left(
+    engine: &crate::docker::Engine,
+    journal: &FreezeJournal,
+) -> Result<Vec<String>, crate::docker::DockerError> {
+    let mut thawed = Vec::new();
+    let listed = journal.list().unwrap_or_else(|error| {
+        tracing::error!(error = %error, "the freeze journal cannot be read: containers may have been left frozen");
+        Vec::new()
+    });
+    for docker_id in listed {
+        if engine.inspect(&docker_id).await?.is_some_and(|facts| facts.is_paused()) {
+            engine.unpause(&docker_id).await?;
+            thawed.push(docker_id.clone());
+        }
+        if let Err(error) = journal.remove(&docker_id) {
+            tracing::warn!(error = %error, "an entry of the freeze journal could not be removed");
+        }
+    }
+    Ok(thawed)
+}

@@ -1,0 +1,48 @@
+//! What a worker does before it takes jobs: thaw what a dead predecessor froze, take its leftovers away, and have its
+//! jobs run again at once.
+
+use crate::freeze;
+use crate::node::NodeContext;
+use crate::settings::Parts;
+use crate::snapshot::leftovers;
+use mothball_queue::Target;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Tries before a worker starts although its predecessor's traces could not all be seen to.
+const TRIES: u32 = 5;
+
+/// Puts the node in order. What cannot be done now is logged: the journal and the leases stand for it.
+pub(crate) async fn run(parts: &Parts, node: &NodeContext) {
+    let mut wait = Duration::from_millis(200);
+    for _ in 0..TRIES {
+        match freeze::thaw_left(&parts.engine, &node.journal()).await {
+            Ok(thawed) => {
+                for docker_id in thawed {
+                    tracing::warn!(
+                        container.docker_id = docker_id,
+                        "thawed a container that a dead worker had left frozen"
+                    );
+                }
+                break;
+            }
+            Err(error) => tracing::error!(error = %error, "containers may still be frozen; trying again"),
+        }
+        sleep(wait).await;
+        wait *= 2;
+    }
+    match parts.store.rescue_node(&node.run.name, &node.run.instance).await {
+        Ok(rescued) => {
+            for id in rescued {
+                tracing::warn!(job.id = %id, "taking up a job that a dead worker had left");
+                if let Err(error) = parts.queue.wake(&Target::Node(node.run.name.clone()), id).await {
+                    tracing::warn!(job.id = %id, error = %error, "the scheduler will wake us for it instead");
+                }
+            }
+        }
+        Err(error) => {
+            tracing::warn!(error = %error, "a dead worker's jobs are taken up when their leases end")
+        }
+    }
+    leftovers::remove(parts, node).await;
+}

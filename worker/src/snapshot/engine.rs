@@ -1,0 +1,137 @@
+//! read and upload, the way of Docker Engine: commit and push.
+//!
+//! Docker writes the container's run-time environment into what it commits, twice, and its push would carry that into the
+//! registry. So values that the image itself does not have are blanked at the commit, and the commit is taken once more from
+//! an empty container of it: what is pushed has never held them. Names and labels go when the config is written anew.
+
+use super::preflight::Ready;
+use crate::attempt::Attempt;
+use crate::docker::{CommitRequest, CreateRequest, GpuRequest};
+use crate::halt::Halt;
+use mothball_domain::id::JobId;
+use std::collections::BTreeMap;
+
+/// The label of images that a job has made on the node.
+pub(super) const JOB_LABEL: &str = "mothball.job";
+/// The label of the empty container.
+pub(super) const CARRIER_LABEL: &str = "mothball.carrier";
+
+/// Whether an earlier attempt of this job has committed the container, and the node still has the image.
+pub(super) async fn is_committed(attempt: &mut Attempt) -> Result<bool, Halt> {
+    let Some(image) = attempt.checkpoint.committed.clone() else { return Ok(false) };
+    let there = attempt.parts.engine.image(&image).await?.is_some();
+    if !there {
+        attempt.checkpoint.committed = None;
+    }
+    Ok(there)
+}
+
+/// Commits the container as it is now; the caller holds it frozen, where it is to be frozen.
+pub(super) async fn commit(attempt: &mut Attempt, ready: &Ready) -> Result<(), Halt> {
+    // A commit that was not seen to its end may mix moments: it is never used again.
+    super::leftovers::remove_images(attempt).await;
+    let engine = attempt.parts.engine.clone();
+    let job = attempt.job.id;
+    let blanks = blanks(&ready.facts.env, ready.base.as_ref().and_then(|b| b.env.as_deref()));
+    let labels = BTreeMap::from([(JOB_LABEL.to_owned(), job.to_string())]);
+    let request = CommitRequest {
+        container: ready.facts.id.clone(),
+        labels: labels.clone(),
+        env: blanks.clone(),
+        comment: "mothball save".to_owned(),
+        pause: false,
+        ..CommitRequest::default()
+    };
+    let mut image = attempt.until_stopped(engine.commit(&request)).await?;
+    if !blanks.is_empty() {
+        image = take_once_more(attempt, &image, blanks, labels).await?;
+    }
+    attempt.checkpoint.committed = Some(image);
+    attempt.save().await
+}
+
+/// Environment of the container that its image does not have as it is: each name with an empty value.
+fn blanks(container: &[String], image: Option<&[String]>) -> BTreeMap<String, String> {
+    let own = image.unwrap_or_default();
+    let others = container.iter().filter(|entry| !own.contains(entry));
+    others
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(name, _)| (name.to_owned(), String::new()))
+        .collect()
+}
+
+/// Commits an empty container of `image`, whose settings never held a secret.
+async fn take_once_more(
+    attempt: &Attempt,
+    image: &str,
+    env: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+) -> Result<String, Halt> {
+    let engine = &attempt.parts.engine;
+    let name = carrier(attempt.job.id);
+    engine.remove(&name, true, true).await?;
+    let request = CreateRequest {
+        name: name.clone(),
+        image: image.to_owned(),
+        env: env.clone(),
+        labels: BTreeMap::from([(CARRIER_LABEL.to_owned(), attempt.job.id.to_string())]),
+        gpu_request: GpuRequest::None,
+        network: Some("none".to_owned()),
+        ..CreateRequest::default()
+    };
+    let taken = attempt
+        .until_stopped(async {
+            let carrier = engine.create(&request).await?;
+            let request = CommitRequest {
+                container: carrier.id,
+                labels,
+                env,
+                comment: "mothball save".to_owned(),
+                ..CommitRequest::default()
+            };
+            engine.commit(&request).await
+        })
+        .await;
+    engine.remove(&name, true, true).await?;
+    taken
+}
+
+/// The name of a job's empty container.
+pub(super) fn carrier(job: JobId) -> String {
+    format!("mothball-carrier-{job}")
+}
+
+/// Pushes the committed image under a tag of the job's own, and returns the manifest's digest.
+pub(super) async fn push(attempt: &mut Attempt, repo: &str, tag: &str) -> Result<String, Halt> {
+    let engine = attempt.parts.engine.clone();
+    let repository = format!("{}/{repo}", attempt.parts.registry.host());
+    let image = attempt.checkpoint.committed.clone().unwrap_or_default();
+    engine.tag_image(&image, &repository, tag).await?;
+    let auth = crate::launch::credentials(attempt)?;
+    let report = attempt.reporter();
+    let (mut sent, mut reused) = (0, 0);
+    let progress = |p: crate::docker::PushProgress| {
+        (sent, reused) = (p.bytes_done, p.bytes_reused);
+        report(p.bytes_done, p.bytes_total);
+    };
+    let pushed = engine.push(&repository, tag, auth.as_ref(), progress, attempt.stop.token()).await;
+    attempt.parts.metrics.bytes_uploaded.inc_by(sent.saturating_sub(reused));
+    attempt.parts.metrics.bytes_reused.inc_by(reused);
+    attempt.stop.check()?;
+    Ok(pushed?.digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::blanks;
+
+    #[test]
+    fn what_the_image_itself_has_stays() {
+        let container = ["PATH=/bin", "KEY=secret", "LANG=C", "EMPTY="].map(str::to_owned);
+        let image = ["PATH=/bin", "LANG=en"].map(str::to_owned);
+        let blanks = blanks(&container, Some(&image));
+        let names: Vec<&str> = blanks.keys().map(String::as_str).collect();
+        assert_eq!(names, ["EMPTY", "KEY", "LANG"]);
+        assert!(blanks.values().all(String::is_empty));
+    }
+}

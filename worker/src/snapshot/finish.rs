@@ -1,0 +1,158 @@
+//! upload, finish, verify, record: the committed image into the registry, its config made the image's own, proven, and
+//! written down. The tag is moved only onto a manifest that is proven.
+
+use super::Request;
+use super::engine;
+use super::preflight::Ready;
+use crate::attempt::Attempt;
+use crate::halt::Halt;
+use mothball_domain::container::Container;
+use mothball_domain::failure::{Failure, FailureClass};
+use mothball_domain::id::JobId;
+use mothball_domain::image::{Digest, hidden_tag};
+use mothball_domain::job::{Step, Then};
+use mothball_domain::name::HIDDEN_TAG_PREFIX;
+use mothball_image::oci::ContainerConfig;
+use mothball_image::{Registry, RegistryError, ScrubRules, scrub_config};
+use mothball_store::ImageDraft;
+use secrecy::SecretString;
+
+/// Brings the committed image into the registry, proves it and records it.
+pub(super) async fn to_registry(
+    attempt: &mut Attempt,
+    container: &Container,
+    request: &Request,
+    ready: &Ready,
+) -> Result<(), Halt> {
+    let registry = attempt.parts.registry.clone();
+    let repo = format!("{}/{}", attempt.job.project, request.image.name);
+    let digest = match attempt.checkpoint.manifest.clone() {
+        Some(digest) => digest,
+        None => upload(attempt, &registry, &repo, container, ready).await?,
+    };
+
+    attempt.step(Step::Verify).await?;
+    let proof = match attempt.until_stopped(registry.verify(&repo, &digest)).await {
+        Ok(proof) => proof,
+        Err(halt) => {
+            // The next attempt must bring again what is missing.
+            attempt.checkpoint.manifest = None;
+            return Err(halt);
+        }
+    };
+    attempt.checkpoint.verified = true;
+    attempt.checkpoint.size_bytes = Some(proof.size_bytes);
+    attempt.checkpoint.layers = Some(proof.layers);
+    attempt.save().await?;
+
+    move_tag(attempt, &registry, &repo, request, &digest).await?;
+    attempt.step(Step::Record).await?;
+    let draft = ImageDraft {
+        digest: digest.clone(),
+        size_bytes: proof.size_bytes,
+        layers: proof.layers,
+        reference: format!("{}/{repo}@{digest}", registry.host()),
+        base: Some(container.launch.source.display_name()),
+    };
+    attempt.record_image(&draft).await?;
+    attempt.checkpoint.recorded = true;
+    attempt.save().await
+}
+
+/// upload and finish: the push, and the manifest with the image's own config, by digest.
+async fn upload(
+    attempt: &mut Attempt,
+    registry: &Registry,
+    repo: &str,
+    container: &Container,
+    ready: &Ready,
+) -> Result<Digest, Halt> {
+    attempt.step(Step::Upload).await?;
+    let temporary = temporary_tag(attempt.job.id);
+    let pushed = engine::push(attempt, repo, &temporary).await?;
+
+    attempt.step(Step::Finish).await?;
+    let rewritten = rewrite(attempt, registry, repo, &pushed, container, ready);
+    let digest = attempt.until_stopped(rewritten).await?;
+    attempt.checkpoint.manifest = Some(digest.clone());
+    attempt.save().await?;
+    // Its config is not the image's own; the layers are shared with the one that is.
+    if let Ok(pushed) = Digest::new(pushed)
+        && pushed != digest
+        && let Err(error) = registry.delete_manifest(repo, &pushed).await
+    {
+        tracing::warn!(error = %error, "the temporary manifest could not be deleted");
+    }
+    Ok(digest)
+}
+
+/// Writes the image's config anew and puts the manifest that has it, by digest alone.
+async fn rewrite(
+    attempt: &Attempt,
+    registry: &Registry,
+    repo: &str,
+    pushed: &str,
+    container: &Container,
+    ready: &Ready,
+) -> Result<Digest, Halt> {
+    let missing =
+        || RegistryError::Unproven { missing: vec![format!("manifest {pushed}, just pushed, is missing")] };
+    let manifest = registry.manifest(repo, pushed).await?.ok_or_else(missing)?;
+    let committed = registry.config(repo, &manifest).await?;
+    let base = match &ready.base {
+        Some(base) => base.clone(),
+        None => without_launch(committed.config.clone().unwrap_or_default(), container),
+    };
+    let rules = ScrubRules {
+        secrets: container.launch.env.values().cloned().map(SecretString::from).collect(),
+        comment: Some(format!("job {}", attempt.job.id)),
+        ..ScrubRules::default()
+    };
+    let config = scrub_config(committed, &base, &rules);
+    let (bytes, digest) = registry.replace_config(repo, &manifest, &config).await?;
+    registry.put_manifest(repo, digest.as_str(), &manifest.media_type, bytes).await?;
+    Ok(digest)
+}
+
+/// The best that can be said of an image that is gone from the node: the container's settings without the launcher's.
+fn without_launch(mut config: ContainerConfig, container: &Container) -> ContainerConfig {
+    if let Some(env) = &mut config.env {
+        env.retain(|entry| {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            !value.is_empty() && !container.launch.env.contains_key(name) && !name.starts_with("NVIDIA_")
+        });
+    }
+    config
+}
+
+/// Moves the user's tag, keeping alive what it named before and what a parked container will need.
+async fn move_tag(
+    attempt: &mut Attempt,
+    registry: &Registry,
+    repo: &str,
+    request: &Request,
+    digest: &Digest,
+) -> Result<(), Halt> {
+    let tag = &request.image.tag;
+    let before = attempt.until_stopped(registry.manifest_digest(repo, tag.as_str())).await?;
+    if let Some(before) = before.filter(|before| before != digest) {
+        attempt.until_stopped(registry.copy_tag(repo, &before, &hidden_tag(&before))).await?;
+    }
+    if request.then == Then::Park {
+        attempt.until_stopped(registry.copy_tag(repo, digest, &hidden_tag(digest))).await?;
+    }
+    // Only the newest holder may move a tag that others read.
+    attempt.confirm().await?;
+    registry.copy_tag(repo, digest, tag).await?;
+    let tagged = registry.manifest_digest(repo, tag.as_str()).await?;
+    if tagged.as_ref() != Some(digest) {
+        let sentence = format!("the registry took the tag {tag} and does not have it");
+        return Err(Failure::transient(FailureClass::Registry, sentence).into());
+    }
+    Ok(())
+}
+
+/// The tag under which a job's image is pushed before its config is the image's own.
+fn temporary_tag(job: JobId) -> String {
+    format!("{HIDDEN_TAG_PREFIX}job-{}", job.0.simple())
+}

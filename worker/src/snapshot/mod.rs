@@ -1,0 +1,118 @@
+//! snapshot: save a container as an image, prove the image, and delete the container when that was asked for.
+//!
+//! preflight, read, upload, finish, verify, record, [delete container]. A container that is only saved is frozen for the
+//! read; one that is deleted afterwards is frozen from the read until it is gone, so that nothing it writes after the
+//! saved instant is lost. Any failure or cancel thaws it, as it was.
+
+mod engine;
+mod finish;
+pub(crate) mod leftovers;
+mod mounts;
+mod preflight;
+mod remove;
+
+use crate::attempt::Attempt;
+use crate::delete::check_node;
+use crate::freeze::Freeze;
+use crate::halt::Halt;
+use mothball_domain::container::Container;
+use mothball_domain::failure::{Failure, FailureClass};
+use mothball_domain::image::ImageRef;
+use mothball_domain::job::{JobSpec, PauseMode, Step, Then};
+use mothball_store::Effect;
+use preflight::Ready;
+
+/// What the request says.
+pub(crate) struct Request {
+    pub(crate) image: ImageRef,
+    pub(crate) then: Then,
+    pub(crate) pause: PauseMode,
+    pub(crate) discard_volumes: bool,
+}
+
+/// Saves the job's container, and removes it if the request says so.
+pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
+    let JobSpec::Snapshot { image, then, pause, discard_volumes } = attempt.job.spec.clone() else {
+        return Err(Failure::permanent(FailureClass::Internal, "not a snapshot job").into());
+    };
+    let request = Request { image, then, pause, discard_volumes };
+    let container = attempt.container().await?;
+    check_node(attempt, &container)?;
+    attempt.step(Step::Preflight).await?;
+    let ready = match preflight::check(attempt, &container, &request).await? {
+        preflight::Found::Container(ready) => *ready,
+        // The last attempt proved the image and removed the container, and died before it could say so.
+        preflight::Found::Removed => return Ok(Effect::Removed),
+    };
+    let done = if then.removes() {
+        save_and_remove(attempt, &container, &request, &ready).await
+    } else {
+        save(attempt, &container, &request, &ready).await
+    };
+    if !matches!(done, Err(Halt::Stopped(crate::halt::Stop::Interrupted))) {
+        leftovers::remove_of_job(attempt).await;
+    }
+    done
+}
+
+/// Saves a container that goes on running: frozen while Docker copies its layer, and no longer.
+async fn save(
+    attempt: &mut Attempt,
+    container: &Container,
+    request: &Request,
+    ready: &Ready,
+) -> Result<Effect, Halt> {
+    attempt.step(Step::Read).await?;
+    if !engine::is_committed(attempt).await? {
+        if request.pause == PauseMode::Never {
+            attempt.note("The container was not frozen, as asked: files written during the save may be half written in the image.");
+            engine::commit(attempt, ready).await?;
+        } else {
+            let mut freeze = Freeze::begin(attempt, &ready.facts).await?;
+            let committed = engine::commit(attempt, ready).await;
+            let checked = match committed {
+                Ok(()) => freeze.check(attempt).await,
+                Err(halt) => Err(halt),
+            };
+            freeze.thaw(attempt).await;
+            attempt.save_unless_lost().await;
+            checked?;
+        }
+    }
+    finish::to_registry(attempt, container, request, ready).await?;
+    Ok(Effect::None)
+}
+
+/// Saves and removes: frozen from the read until the container is gone. Every attempt reads anew, because the container
+/// ran between two attempts.
+async fn save_and_remove(
+    attempt: &mut Attempt,
+    container: &Container,
+    request: &Request,
+    ready: &Ready,
+) -> Result<Effect, Halt> {
+    attempt.checkpoint = mothball_domain::job::Checkpoint::default();
+    attempt.step(Step::Read).await?;
+    let limit = attempt.parts.settings.frozen_max;
+    let mut freeze = Freeze::begin(attempt, &ready.facts).await?;
+    let frozen_work = async {
+        engine::commit(attempt, ready).await?;
+        finish::to_registry(attempt, container, request, ready).await?;
+        remove::remove_proven(attempt, &mut freeze, request).await
+    };
+    let removed = tokio::time::timeout(limit, frozen_work).await.unwrap_or_else(|_| {
+        let sentence = format!("the save took longer than the {} s a container may stay frozen", limit.as_secs());
+        let hint = "Save the container first while it runs, then save and delete; or ask the operator to raise worker.frozen_max.";
+        Err(Failure::permanent(FailureClass::Timeout, sentence).with_hint(hint).into())
+    });
+    match removed {
+        Ok(()) => {
+            freeze.forget(attempt).await;
+            Ok(Effect::Removed)
+        }
+        Err(halt) => {
+            freeze.thaw(attempt).await;
+            Err(halt)
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! preflight: what can be known before any work.
+
+use super::Request;
+use super::mounts;
+use crate::attempt::Attempt;
+use crate::docker::{ContainerFacts, ContainerStatus};
+use crate::halt::Halt;
+use crate::run::refused;
+use mothball_domain::container::Container;
+use mothball_domain::failure::{Failure, FailureClass};
+use mothball_image::oci::ContainerConfig;
+
+/// Room that must stay free on the node's disk beside the copy of the layer.
+const DISK_MARGIN_BYTES: u64 = 256 << 20;
+
+/// A container that can be saved.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// What Docker says of it.
+    pub(crate) facts: ContainerFacts,
+    /// What its image starts a container with; none when the image is gone from the node.
+    pub(crate) base: Option<ContainerConfig>,
+    /// Bytes in its writable layer.
+    pub(crate) writable_bytes: u64,
+}
+
+/// What the preflight found.
+pub(crate) enum Found {
+    /// A container to be saved.
+    Container(Box<Ready>),
+    /// No container, and that is right: the job removed it.
+    Removed,
+}
+
+/// Looks at the container, the node's disk and the registry.
+pub(crate) async fn check(
+    attempt: &mut Attempt,
+    container: &Container,
+    request: &Request,
+) -> Result<Found, Halt> {
+    let engine = attempt.parts.engine.clone();
+    let gone = |sentence: &str| Halt::Failed(Failure::permanent(FailureClass::Gone, sentence));
+    let docker_id =
+        container.docker_id.clone().ok_or_else(|| gone("the container does not exist on its node"))?;
+    let Some(facts) = engine.inspect(&docker_id).await? else {
+        if request.then.removes() && attempt.checkpoint.recorded {
+            return Ok(Found::Removed);
+        }
+        return Err(gone("the container does not exist on its node any more"));
+    };
+    if matches!(facts.status, ContainerStatus::Removing) {
+        return Err(gone("the container is being removed by somebody else"));
+    }
+    volumes(attempt, &facts, request)?;
+    mounts::note(attempt, &facts).await;
+    attempt.until_stopped(attempt.parts.registry.ping()).await?;
+
+    let writable_bytes = attempt.until_stopped(engine.writable_bytes(&docker_id)).await?;
+    if let Some(free) = attempt.node.disk_free_bytes()
+        && free < writable_bytes + DISK_MARGIN_BYTES
+    {
+        let sentence = format!(
+            "the node's disk has {} MB free, and the copy of the container's {} MB does not fit",
+            free >> 20,
+            writable_bytes >> 20
+        );
+        return Err(Failure::transient(FailureClass::NodeDisk, sentence).into());
+    }
+    attempt.parts.metrics.bytes_read.inc_by(writable_bytes);
+    let base = match engine.image(&facts.image_id).await? {
+        Some(image) => serde_json::from_value(image.config).ok(),
+        None => None,
+    };
+    attempt.note("Saved by Docker commit and push (way: engine).");
+    Ok(Found::Container(Box::new(Ready { facts, base, writable_bytes })))
+}
+
+/// Anonymous volumes hold data that no image has: a removal would lose it.
+fn volumes(attempt: &mut Attempt, facts: &ContainerFacts, request: &Request) -> Result<(), Halt> {
+    let volumes: Vec<String> = facts.anonymous_volumes().map(|v| v.destination.clone()).collect();
+    if volumes.is_empty() {
+        return Ok(());
+    }
+    let list = volumes.join(", ");
+    if request.then.removes() && !request.discard_volumes {
+        return Err(refused(
+            format!("the image keeps {list} in volumes, which no image holds and which a removal would lose"),
+            "Copy what you need out of them, then say --discard-volumes; or save without deleting.",
+        ));
+    }
+    attempt.note(format!("Not saved: volumes at {list}."));
+    Ok(())
+}
