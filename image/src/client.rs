@@ -1,5 +1,9 @@
 //! One HTTP call to a registry: with credentials, within limits, repeated where that is safe.
 
+mod call;
+
+pub(crate) use call::{Call, Once};
+
 use crate::answer::Answer;
 use crate::auth::Authenticator;
 use crate::error::{RegistryError, from_reqwest};
@@ -7,8 +11,8 @@ use crate::oci::name::check_repository;
 use crate::settings::{Credentials, DockerAuth, Endpoint, RegistrySettings, settings};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Body, Client, Method, Response, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, Url};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +21,6 @@ const BACKOFF: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_millis(800), Duration::from_secs(2)];
 /// Longest body of an answer that is read when a call does not say otherwise.
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// The slowest line that an upload's limit reckons with, in bytes a second.
-const SLOWEST_LINE: u64 = 256 * 1024;
 
 /// A registry. Clones share connections and tokens.
 #[derive(Debug, Clone)]
@@ -112,6 +114,7 @@ impl Registry {
             scopes: Vec::new(),
             headers: HeaderMap::new(),
             body: Vec::new(),
+            once: Once::default(),
             timeout: self.inner.settings.timeout,
             body_max: BODY_BYTES_MAX,
             repeat: true,
@@ -190,6 +193,9 @@ impl Registry {
         if let Some(header) = header {
             request = request.header(AUTHORIZATION, header);
         }
+        if let Some(body) = call.once.take(&call.what)? {
+            return transmitted(call, request.body(body)).await;
+        }
         match call.body.as_slice() {
             [] if call.method == Method::GET || call.method == Method::HEAD => {}
             [] => request = request.header(CONTENT_LENGTH, 0),
@@ -201,55 +207,12 @@ impl Registry {
                     .body(Body::wrap_stream(stream::iter(pieces)));
             }
         }
-        request.send().await.map_err(|e| from_reqwest(&call.what, e, call.timeout))
+        transmitted(call, request).await
     }
 }
 
-/// What is sent.
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) method: Method,
-    pub(crate) url: Url,
-    /// A verb phrase, for errors and logs.
-    pub(crate) what: String,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) headers: HeaderMap,
-    /// The body in pieces, sent one after another without being joined.
-    pub(crate) body: Vec<Bytes>,
-    /// Longest wait for one send, its answer's body included.
-    pub(crate) timeout: Duration,
-    /// Longest body of an answer.
-    pub(crate) body_max: usize,
-    /// Whether sending it twice does no harm.
-    pub(crate) repeat: bool,
-    /// Whether the body of a good answer is left to the caller.
-    pub(crate) stream: bool,
-}
-
-impl Call {
-    /// Asks for leave to read, write or delete in a repository.
-    pub(crate) fn scope(mut self, repo: &str, actions: &str) -> Self {
-        self.scopes.push(format!("repository:{repo}:{actions}"));
-        self
-    }
-
-    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.append(name, value);
-        }
-        self
-    }
-
-    /// Sets the body, and gives the call the time that a slow line needs for it.
-    pub(crate) fn body(mut self, pieces: Vec<Bytes>) -> Self {
-        self.body = pieces;
-        self.timeout += Duration::from_secs(self.body_bytes() / SLOWEST_LINE);
-        self
-    }
-
-    pub(crate) fn body_bytes(&self) -> u64 {
-        self.body.iter().map(|b| b.len() as u64).sum()
-    }
+async fn transmitted(call: &Call, request: RequestBuilder) -> Result<Response, RegistryError> {
+    request.send().await.map_err(|e| from_reqwest(&call.what, e, call.timeout))
 }
 
 fn refuses(status: StatusCode) -> bool {
@@ -262,8 +225,12 @@ async fn read(call: &Call, response: Response) -> Result<Answer, RegistryError> 
     if call.stream && status.is_success() {
         return Ok(Answer { status, headers, body: Bytes::new(), stream: Some(response) });
     }
-    let max = if status.is_success() { call.body_max } else { BODY_BYTES_MAX };
-    let body = read_body(&call.what, response, max, call.timeout).await?;
+    let body = if status.is_success() {
+        read_body(&call.what, response, call.body_max, call.timeout).await?
+    } else {
+        // The status of a refusal counts, also when its text breaks off: docker-registry's 416 does.
+        read_body(&call.what, response, BODY_BYTES_MAX, call.timeout).await.unwrap_or_default()
+    };
     Ok(Answer { status, headers, body, stream: None })
 }
 

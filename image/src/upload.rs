@@ -1,16 +1,20 @@
-//! Blobs written in chunks, at the place where the registry is.
+//! Blobs written to a registry in chunks, at the place where the registry is.
 //!
 //! What registries do when a connection breaks inside a chunk differs. distribution 3 keeps what came
 //! and says how much: the upload goes on there. docker-registry 2.8 drops the whole upload (its state
 //! names the offset of the last chunk that it took whole): then there is
 //! [`RegistryError::UploadLost`], and the blob starts from byte 0.
 
+mod chunk;
+mod finish;
+mod stall;
+
+use crate::answer::Answer;
 use crate::client::{Call, Registry};
 use crate::error::RegistryError;
 use crate::oci::name::check_repository;
-use bytes::Bytes;
 use mothball_domain::image::Digest;
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
+use reqwest::header::{LOCATION, RANGE};
 use reqwest::{Method, StatusCode, Url};
 use std::time::Duration;
 
@@ -113,94 +117,6 @@ impl Registry {
         Ok(held)
     }
 
-    /// Appends a chunk, given in pieces that follow one another. When the connection breaks, goes on at
-    /// the registry's offset inside the chunk.
-    pub async fn patch(&self, upload: &mut Upload, chunk: &[Bytes]) -> Result<(), RegistryError> {
-        let begin = upload.offset;
-        let end = begin + chunk.iter().map(|p| p.len() as u64).sum::<u64>();
-        let mut resumes = 0;
-        while upload.offset < end {
-            let rest = after(chunk, upload.offset - begin);
-            let Err(error) = self.patch_once(upload, rest, end).await else { continue };
-            resumes += 1;
-            let again = error.is_passing() || matches!(error, RegistryError::Refused { .. });
-            if !again || resumes > RESUMES_MAX {
-                return Err(error);
-            }
-            tracing::debug!(offset = upload.offset, %error, "upload goes on at the registry's offset");
-            tokio::time::sleep(SETTLE * resumes).await;
-            self.upload_status(upload).await?;
-            if !(begin..=end).contains(&upload.offset) {
-                return Err(lost(&upload.repo, format!("it holds {} bytes", upload.offset)));
-            }
-            if matches!(error, RegistryError::Refused { .. }) && upload.offset == begin && resumes > 1 {
-                // Refused twice at the same place: this is not about the place.
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    async fn patch_once(&self, upload: &mut Upload, rest: Vec<Bytes>, end: u64) -> Result<(), RegistryError> {
-        let what = format!("upload bytes {}-{} to {}", upload.offset, end - 1, upload.repo);
-        let mut call = self
-            .call(Method::PATCH, upload.location.clone(), what)
-            .scope(&upload.repo, "pull,push")
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_RANGE, &format!("{}-{}", upload.offset, end - 1))
-            .body(rest);
-        // Sent blindly once more it would be appended twice.
-        call.repeat = false;
-        let answer = self.send(&call).await?;
-        if !answer.status.is_success() {
-            return Err(self.upload_refusal(&call, &answer));
-        }
-        if let Some(location) = answer.header(LOCATION) {
-            upload.location = self.follow(&call.what, location)?;
-        }
-        // Taken means taken whole, unless the registry says that it took a part. Its number is not trusted
-        // further: some count one too many, all write the same for none and for one. The digest decides.
-        let part =
-            answer.header(RANGE).and_then(end_of).filter(|held| (upload.offset + 1..end).contains(held));
-        upload.offset = part.unwrap_or(end);
-        Ok(())
-    }
-
-    /// Ends an upload: the registry compares the bytes with `digest`. When the answer is lost, the blob
-    /// itself tells whether it is there.
-    pub async fn finish(&self, upload: Upload, digest: &Digest) -> Result<(), RegistryError> {
-        let mut url = upload.location.clone();
-        url.query_pairs_mut().append_pair("digest", digest.as_str());
-        let what = format!("finish the upload of {digest} to {}", upload.repo);
-        let mut call = self.call(Method::PUT, url, what).scope(&upload.repo, "pull,push");
-        call.timeout = self.settings().finish_timeout;
-        call.repeat = false;
-        self.complete(&call, &upload.repo, digest, upload.offset).await
-    }
-
-    /// Uploads a small blob in one piece, unless it is there. Idempotent.
-    pub async fn put_blob(&self, repo: &str, digest: &Digest, bytes: Bytes) -> Result<(), RegistryError> {
-        if self.blob_size(repo, digest).await? == Some(bytes.len() as u64) {
-            return Ok(());
-        }
-        let mut resumes = 0;
-        loop {
-            let upload = self.start_upload(repo).await?;
-            let mut url = upload.location.clone();
-            url.query_pairs_mut().append_pair("digest", digest.as_str());
-            let mut call = self
-                .call(Method::PUT, url, format!("upload blob {repo}@{digest}"))
-                .scope(repo, "pull,push")
-                .header(CONTENT_TYPE, "application/octet-stream")
-                .body(vec![bytes.clone()]);
-            call.repeat = false;
-            match self.complete(&call, repo, digest, bytes.len() as u64).await {
-                Err(RegistryError::UploadLost { .. }) if resumes < RESUMES_MAX => resumes += 1,
-                done => return done,
-            }
-        }
-    }
-
     /// Gives an upload up, so that the registry can drop its bytes. An upload that is gone is fine.
     pub async fn cancel_upload(&self, upload: Upload) -> Result<(), RegistryError> {
         let what = format!("cancel an upload to {}", upload.repo);
@@ -215,36 +131,6 @@ impl Registry {
         }
     }
 
-    /// Sends the request that ends an upload until its outcome is known.
-    async fn complete(
-        &self,
-        call: &Call,
-        repo: &str,
-        digest: &Digest,
-        size: u64,
-    ) -> Result<(), RegistryError> {
-        let mut resumes = 0;
-        loop {
-            let error = match self.send(call).await {
-                Ok(answer) if answer.status.is_success() => return Ok(()),
-                Ok(answer) => self.upload_refusal(call, &answer),
-                Err(error) => error,
-            };
-            let unsure = error.is_passing() || matches!(error, RegistryError::UploadLost { .. });
-            if !unsure {
-                return Err(error);
-            }
-            tokio::time::sleep(SETTLE).await;
-            if self.blob_size(repo, digest).await? == Some(size) {
-                return Ok(());
-            }
-            resumes += 1;
-            if resumes > RESUMES_MAX || !error.is_passing() {
-                return Err(error);
-            }
-        }
-    }
-
     fn begun(&self, repo: &str, what: &str, location: Option<&str>) -> Result<Upload, RegistryError> {
         let location = location.ok_or_else(|| RegistryError::Protocol {
             what: what.to_owned(),
@@ -254,7 +140,7 @@ impl Registry {
     }
 
     /// What a refusal means in the middle of an upload.
-    fn upload_refusal(&self, call: &Call, answer: &crate::answer::Answer) -> RegistryError {
+    fn upload_refusal(&self, call: &Call, answer: &Answer) -> RegistryError {
         let gone = answer.status == StatusCode::NOT_FOUND
             || ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"].iter().any(|code| answer.has_code(code));
         if answer.has_code("DIGEST_INVALID") {
@@ -275,19 +161,6 @@ fn lost(repo: &str, detail: String) -> RegistryError {
     RegistryError::UploadLost { what: format!("go on with an upload to {repo}"), detail }
 }
 
-/// The pieces from byte `skip` on; nothing is copied.
-fn after(chunk: &[Bytes], mut skip: u64) -> Vec<Bytes> {
-    let mut rest = Vec::with_capacity(chunk.len());
-    for piece in chunk {
-        let length = piece.len() as u64;
-        if skip < length {
-            rest.push(piece.slice(skip as usize..));
-        }
-        skip = skip.saturating_sub(length);
-    }
-    rest
-}
-
 /// The number of bytes in `0-41` or `bytes=0-41`. Registries write `0-0` for none and for one byte;
 /// none is meant far more often, and the digest at the end tells the other case.
 fn end_of(range: &str) -> Option<u64> {
@@ -301,7 +174,7 @@ fn end_of(range: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::end_of;
 
     #[test]
     fn ranges_of_uploads_are_read() {
@@ -315,16 +188,5 @@ mod tests {
         ] {
             assert_eq!(end_of(text), want, "{text}");
         }
-    }
-
-    #[test]
-    fn the_rest_of_a_chunk_begins_where_the_registry_is() {
-        let chunk = [Bytes::from_static(b"abc"), Bytes::from_static(b""), Bytes::from_static(b"defg")];
-        let rest = |skip| after(&chunk, skip).concat();
-        assert_eq!(rest(0), b"abcdefg");
-        assert_eq!(rest(2), b"cdefg");
-        assert_eq!(rest(3), b"defg");
-        assert_eq!(rest(6), b"g");
-        assert_eq!(rest(7), b"");
     }
 }

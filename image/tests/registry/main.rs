@@ -2,6 +2,7 @@
 //! registry can be made to do.
 
 mod credentials;
+mod cuts;
 mod faults;
 mod images;
 mod scripted;
