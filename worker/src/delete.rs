@@ -1,7 +1,9 @@
 //! delete: let the container's processes end, then remove it.
 
 use crate::attempt::Attempt;
+use crate::docker::CONTAINER_LABEL;
 use crate::halt::Halt;
+use crate::launch::docker_name;
 use crate::run::refused;
 use jiff::Timestamp;
 use mothball_domain::container::Container;
@@ -11,12 +13,12 @@ use mothball_store::Effect;
 /// Deletes the job's container.
 pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
     let container = attempt.container().await?;
+    let engine = attempt.parts.engine.clone();
     let Some(docker_id) = container.docker_id.clone() else {
-        // Its launch never made one.
+        remove_unrecorded(attempt, &container).await?;
         return Ok(Effect::Removed);
     };
     check_node(attempt, &container)?;
-    let engine = attempt.parts.engine.clone();
     attempt.step(Step::Stop).await?;
     if let Some(facts) = engine.inspect(&docker_id).await? {
         if facts.is_paused() {
@@ -37,6 +39,17 @@ pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
     attempt.checkpoint.removed_at = Some(Timestamp::now());
     attempt.save().await?;
     Ok(Effect::Removed)
+}
+
+/// A launch that died between making its container and writing that down has left it under its name.
+async fn remove_unrecorded(attempt: &mut Attempt, container: &Container) -> Result<(), Halt> {
+    attempt.step(Step::Remove).await?;
+    let engine = attempt.parts.engine.clone();
+    let Some(facts) = engine.inspect(&docker_name(container.id)).await? else { return Ok(()) };
+    if facts.labels.get(CONTAINER_LABEL) == Some(&container.id.to_string()) {
+        engine.remove(&facts.id, true, true).await?;
+    }
+    Ok(())
 }
 
 /// "Not found" counts as deleted only on the very Docker that had the container.

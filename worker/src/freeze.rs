@@ -24,11 +24,13 @@ pub(crate) struct Freeze {
     docker_id: String,
     /// Ours to thaw; none where the container did not run, or its user had frozen it.
     held: Option<Held>,
+    /// Whether it is frozen, by us or by its user.
+    frozen: bool,
     events: ContainerEvents,
 }
 
 struct Held {
-    guard: Option<Guard>,
+    guard: Guard,
     since: Instant,
 }
 
@@ -37,7 +39,7 @@ impl Freeze {
     pub(crate) async fn begin(attempt: &mut Attempt, facts: &ContainerFacts) -> Result<Self, Halt> {
         let engine = attempt.parts.engine.clone();
         let events = engine.events(&facts.id, Timestamp::now()).await?;
-        let mut freeze = Self { docker_id: facts.id.clone(), held: None, events };
+        let mut freeze = Self { docker_id: facts.id.clone(), held: None, frozen: facts.is_paused(), events };
         if facts.status != ContainerStatus::Running {
             return Ok(freeze);
         }
@@ -52,17 +54,33 @@ impl Freeze {
             let sentence = format!("the freeze of the container cannot be written down: {e}");
             Halt::Failed(Failure::transient(FailureClass::NodeDisk, sentence))
         })?;
-        let guard = Guard::start(&attempt.parts.guard, &post).await?;
-        freeze.held = Some(Held { guard: Some(guard), since: Instant::now() });
-        match attempt.until_stopped(engine.pause(&facts.id)).await {
-            Ok(_) => {
-                // The `pause` event of our own, and whatever came before it, is not news.
-                freeze.events = engine.events(&facts.id, Timestamp::now()).await?;
-                Ok(freeze)
+        let guard = match Guard::start(&attempt.parts.guard, &post).await {
+            Ok(guard) => guard,
+            Err(error) => {
+                end(attempt, &facts.id, None).await;
+                return Err(error.into());
             }
-            Err(halt) => {
+        };
+        freeze.held = Some(Held { guard, since: Instant::now() });
+        // Never dropped half-way: Docker would still freeze the container, after our thaw.
+        match engine.pause(&facts.id).await {
+            Ok(_) => {
+                freeze.frozen = true;
+                // The `pause` event of our own, and whatever came before it, is not news.
+                match engine.events(&facts.id, Timestamp::now()).await {
+                    Ok(events) => {
+                        freeze.events = events;
+                        Ok(freeze)
+                    }
+                    Err(error) => {
+                        freeze.thaw(attempt).await;
+                        Err(error.into())
+                    }
+                }
+            }
+            Err(error) => {
                 freeze.thaw(attempt).await;
-                Err(halt)
+                Err(error.into())
             }
         }
     }
@@ -84,15 +102,15 @@ impl Freeze {
                 "the container was removed by somebody else while it was being saved",
             )
         })?;
-        if self.held.is_some() && !facts.is_paused() {
+        if self.frozen && !facts.is_paused() {
             return Err(ran().into());
         }
         Ok(())
     }
 
-    /// Whether the container is frozen by us.
-    pub(crate) fn is_held(&self) -> bool {
-        self.held.is_some()
+    /// Whether the container is frozen, by us or by its user.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen
     }
 
     /// Thaws the container, on its own time. What cannot be thawed now is left to the guard and to the journal.
@@ -102,7 +120,7 @@ impl Freeze {
         attempt.parts.metrics.pause_seconds.observe(held.since.elapsed().as_secs_f64());
         attempt.note(format!("The container was frozen for {:.2} s.", held.since.elapsed().as_secs_f64()));
         if thawed {
-            end(attempt, &self.docker_id, held).await;
+            end(attempt, &self.docker_id, Some(held.guard)).await;
         }
         // Otherwise the guard, dropped without a word, takes over.
     }
@@ -111,7 +129,7 @@ impl Freeze {
     pub(crate) async fn forget(mut self, attempt: &mut Attempt) {
         let Some(held) = self.held.take() else { return };
         attempt.parts.metrics.pause_seconds.observe(held.since.elapsed().as_secs_f64());
-        end(attempt, &self.docker_id, held).await;
+        end(attempt, &self.docker_id, Some(held.guard)).await;
     }
 }
 
@@ -134,8 +152,8 @@ async fn thaw(attempt: &Attempt, docker_id: &str) -> bool {
     }
 }
 
-async fn end(attempt: &mut Attempt, docker_id: &str, held: Held) {
-    if let Some(guard) = held.guard
+async fn end(attempt: &mut Attempt, docker_id: &str, guard: Option<Guard>) {
+    if let Some(guard) = guard
         && let Err(error) = guard.done().await
     {
         // It may thaw a container that runs: harmless.

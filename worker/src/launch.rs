@@ -6,6 +6,7 @@ use crate::halt::{Halt, Stop};
 use crate::run::refused;
 use mothball_domain::container::{Container, Port, Source};
 use mothball_domain::failure::{Failure, FailureClass};
+use mothball_domain::id::ContainerId;
 use mothball_domain::job::Step;
 use mothball_store::Effect;
 use std::collections::BTreeMap;
@@ -36,7 +37,8 @@ async fn steps(attempt: &mut Attempt) -> Result<Effect, Halt> {
 
     attempt.step(Step::Create).await?;
     let request = request(attempt, &container, image)?;
-    let created = attempt.until_stopped(engine.create(&request)).await?;
+    // Not dropped half-way: Docker would make the container all the same, and nobody would know of it.
+    let created = engine.create(&request).await?;
     for warning in &created.warnings {
         attempt.note(format!("Docker warned: {warning}"));
     }
@@ -44,7 +46,7 @@ async fn steps(attempt: &mut Attempt) -> Result<Effect, Halt> {
     attempt.save().await?;
 
     attempt.step(Step::Start).await?;
-    attempt.until_stopped(engine.start(&created.id)).await?;
+    engine.start(&created.id).await?;
     attempt.step(Step::Ready).await?;
     let ports = running(attempt, &created.id).await?;
     Ok(Effect::Running { docker_id: created.id, ports })
@@ -92,7 +94,7 @@ fn request(attempt: &Attempt, container: &Container, image: String) -> Result<Cr
     let label = |name: &str, value: String| (format!("mothball.{name}"), value);
     let mounts = container.launch.mounts.iter();
     Ok(CreateRequest {
-        name: format!("mothball-{}", container.id),
+        name: docker_name(container.id),
         image,
         env: container.launch.env.clone(),
         labels: BTreeMap::from([
@@ -113,6 +115,11 @@ fn request(attempt: &Attempt, container: &Container, image: String) -> Result<Cr
         gpu_request: settings.gpu_request,
         network: settings.network.clone(),
     })
+}
+
+/// The name that a container gets in Docker.
+pub(crate) fn docker_name(id: ContainerId) -> String {
+    format!("mothball-{id}")
 }
 
 /// Sees that a started container goes on running, and finds out where its ports are.

@@ -10,6 +10,7 @@ use mothball_worker::docker::{
     CONTAINER_LABEL, Changed, ContainerFacts, ContainerStatus, CreateRequest, DockerError, Engine,
     EngineLimits, GpuRequest, MountKind, Removal,
 };
+use mothball_worker::identity::NodeIdentity;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const IMAGE: &str = "base:1";
 /// One Docker for all of them: starting it takes longer than any.
 #[tokio::test]
 async fn containers() -> Result<()> {
-    let docker = Dockerd::start().await?;
+    let mut docker = Dockerd::start().await?;
     docker.import_busybox(IMAGE, &["CMD [\"sleep\", \"1d\"]", "VOLUME /data", "LABEL from=image"]).await?;
     let engine = Engine::connect(&docker.host(), EngineLimits::default())?;
 
@@ -30,6 +31,7 @@ async fn containers() -> Result<()> {
     a_half_made_one_is_adopted(&docker, &engine).await.context("a half-made one is adopted")?;
     without_a_driver_gpus_fail_for_good(&engine).await.context("without a driver GPUs fail for good")?;
     a_stranger_who_thaws_is_seen(&docker, &engine).await.context("a stranger who thaws is seen")?;
+    the_uid_lies_with_docker(&mut docker, &engine).await.context("the uid lies with Docker")?;
     Ok(())
 }
 
@@ -213,5 +215,19 @@ async fn a_stranger_who_thaws_is_seen(docker: &Dockerd, engine: &Engine) -> Resu
         1
     );
     engine.remove(&id, true, true).await?;
+    Ok(())
+}
+
+/// Docker starts again with our file among its own, and the same engine value goes on.
+async fn the_uid_lies_with_docker(docker: &mut Dockerd, engine: &Engine) -> Result<()> {
+    let state = tempfile::tempdir()?;
+    let root = engine.info().await?.data_root;
+    let identity = NodeIdentity::establish(Some(root.as_ref()), state.path())?;
+    assert!(identity.in_data_root && identity.file.starts_with(docker.data()), "{identity:?}");
+    docker.stop().await?;
+    assert!(engine.info().await.unwrap_err().is_unreachable());
+    docker.start_again().await?;
+    let root = engine.info().await?.data_root;
+    assert_eq!(NodeIdentity::establish(Some(root.as_ref()), state.path())?, identity);
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::{Child, Command};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Writers that are not the first process, as fast as they can, and one more level of children.
 const WRITERS: &str = "for i in 1 2 3; do (while :; do echo $i >>/out/$i; done) & done; \

@@ -43,6 +43,7 @@ pub(super) async fn commit(attempt: &mut Attempt, ready: &Ready) -> Result<(), H
         ..CommitRequest::default()
     };
     let mut image = attempt.until_stopped(engine.commit(&request)).await?;
+    attempt.parts.metrics.bytes_read.inc_by(ready.writable_bytes);
     if !blanks.is_empty() {
         image = take_once_more(attempt, &image, blanks, labels).await?;
     }

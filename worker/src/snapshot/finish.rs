@@ -136,7 +136,13 @@ async fn move_tag(
     let tag = &request.image.tag;
     let before = attempt.until_stopped(registry.manifest_digest(repo, tag.as_str())).await?;
     if let Some(before) = before.filter(|before| before != digest) {
-        attempt.until_stopped(registry.copy_tag(repo, &before, &hidden_tag(&before))).await?;
+        match registry.copy_tag(repo, &before, &hidden_tag(&before)).await {
+            // A tag whose manifest the registry has lost cannot be kept, and must not stop a good one.
+            Err(RegistryError::NotFound { .. }) => {
+                attempt.note("What this tag named before is gone from the registry and cannot be restored.");
+            }
+            kept => kept?,
+        }
     }
     if request.then == Then::Park {
         attempt.until_stopped(registry.copy_tag(repo, digest, &hidden_tag(digest))).await?;

@@ -14,7 +14,7 @@ mod remove;
 use crate::attempt::Attempt;
 use crate::delete::check_node;
 use crate::freeze::Freeze;
-use crate::halt::Halt;
+use crate::halt::{Halt, Stop};
 use mothball_domain::container::Container;
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_domain::image::ImageRef;
@@ -49,10 +49,22 @@ pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
     } else {
         save(attempt, &container, &request, &ready).await
     };
-    if !matches!(done, Err(Halt::Stopped(crate::halt::Stop::Interrupted))) {
+    if !goes_on_from_here(attempt, then, &done) {
         leftovers::remove_of_job(attempt).await;
     }
     done
+}
+
+/// Whether another attempt, or another worker, goes on from what this one has committed.
+fn goes_on_from_here(attempt: &Attempt, then: Then, done: &Result<Effect, Halt>) -> bool {
+    match done {
+        Err(Halt::Stopped(Stop::Lost)) => true,
+        Err(Halt::Stopped(Stop::Interrupted)) => !then.removes(),
+        Err(Halt::Failed(failure)) => {
+            !then.removes() && !failure.is_permanent() && attempt.job.has_attempts_left()
+        }
+        Err(Halt::Stopped(Stop::Cancelled)) | Ok(_) => false,
+    }
 }
 
 /// Saves a container that goes on running: frozen while Docker copies its layer, and no longer.
@@ -95,16 +107,20 @@ async fn save_and_remove(
     attempt.step(Step::Read).await?;
     let limit = attempt.parts.settings.frozen_max;
     let mut freeze = Freeze::begin(attempt, &ready.facts).await?;
-    let frozen_work = async {
+    let saving = async {
         engine::commit(attempt, ready).await?;
-        finish::to_registry(attempt, container, request, ready).await?;
-        remove::remove_proven(attempt, &mut freeze, request).await
+        finish::to_registry(attempt, container, request, ready).await
     };
-    let removed = tokio::time::timeout(limit, frozen_work).await.unwrap_or_else(|_| {
+    let saved = tokio::time::timeout(limit, saving).await.unwrap_or_else(|_| {
         let sentence = format!("the save took longer than the {} s a container may stay frozen", limit.as_secs());
         let hint = "Save the container first while it runs, then save and delete; or ask the operator to raise worker.frozen_max.";
         Err(Failure::permanent(FailureClass::Timeout, sentence).with_hint(hint).into())
     });
+    // Outside of the limit: a removal that has begun is seen to its end.
+    let removed = match saved {
+        Ok(()) => remove::remove_proven(attempt, &mut freeze, request).await,
+        Err(halt) => Err(halt),
+    };
     match removed {
         Ok(()) => {
             freeze.forget(attempt).await;

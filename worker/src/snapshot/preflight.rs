@@ -66,7 +66,6 @@ pub(crate) async fn check(
         );
         return Err(Failure::transient(FailureClass::NodeDisk, sentence).into());
     }
-    attempt.parts.metrics.bytes_read.inc_by(writable_bytes);
     let base = match engine.image(&facts.image_id).await? {
         Some(image) => serde_json::from_value(image.config).ok(),
         None => None,

@@ -39,7 +39,7 @@ pub(super) async fn remove_proven(
     freeze.check(attempt).await?;
     // The lease is ours and nobody wants it stopped, as of now; from here on there is no way back.
     attempt.confirm().await?;
-    if freeze.is_held()
+    if freeze.is_frozen()
         && let Err(error) = engine.kill_all_frozen(&docker_id).await
     {
         // Docker thaws what it kills: without this a process could write one more line that no image has.
