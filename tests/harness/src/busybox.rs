@@ -9,6 +9,10 @@ use tokio::process::Command;
 
 use crate::command;
 
+/// The change that makes an image idle, and end at once when asked to stop: a shell as the first process ignores SIGTERM
+/// unless it has a trap, and Docker would wait ten seconds.
+pub const IDLE: &str = r#"CMD ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]"#;
+
 const LIMIT: Duration = Duration::from_mins(1);
 const DIRECTORIES: [(&str, u32); 12] = [
     ("bin", 0o755),

@@ -43,12 +43,30 @@ impl Process {
     /// Starts the command with its output appended to `<name>.log` of the place.
     pub fn spawn(place: &Place, name: &str, command: &mut Command) -> Result<Self> {
         let log = place.path(&format!("{name}.log"));
-        let file = OpenOptions::new().create(true).append(true).open(&log).context("open a server's log")?;
+        let file = append(&log)?;
+        let stdout = file.try_clone().context("share a server's log")?;
+        Self::spawn_to(name, command, log, stdout, file)
+    }
+
+    /// Starts the command with its standard output in a file of its own, written anew, and the rest in the log.
+    pub fn spawn_with_stdout(
+        place: &Place,
+        name: &str,
+        command: &mut Command,
+        stdout: &Path,
+    ) -> Result<Self> {
+        let log = place.path(&format!("{name}.log"));
+        let stdout = File::create(stdout).context("open a server's output")?;
+        let file = append(&log)?;
+        Self::spawn_to(name, command, log, stdout, file)
+    }
+
+    fn spawn_to(name: &str, command: &mut Command, log: PathBuf, stdout: File, stderr: File) -> Result<Self> {
         let child = command
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(file.try_clone().context("share a server's log")?)
-            .stderr(file)
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .with_context(|| format!("start {name}"))?;
         Ok(Self { name: name.to_owned(), child, log, detached: false })
@@ -139,6 +157,11 @@ impl Drop for Process {
             }
         }
     }
+}
+
+fn append(log: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(log);
+    file.context("open a server's log")
 }
 
 fn read_lossy(path: &Path) -> String {

@@ -77,7 +77,7 @@ async fn a_registry_with_a_password_and_a_small_disk() -> Result<()> {
     let mut registry = Registry::options().login("robot", "se~cret?>").disk_mib(1).start().await?;
     let image = format!("{}/project/base:1", registry.address());
     dockerd.import_busybox(&image, &[SLEEP]).await?;
-    let denied = dockerd.docker(&["push", &image]).await.unwrap_err().to_string();
+    let denied = dockerd.docker(&["push", &image]).await.expect_err("it is broken").to_string();
     assert!(denied.contains("no basic auth credentials"), "{denied}");
     dockerd.docker(&["login", "--username", "robot", "--password", "se~cret?>", &registry.address()]).await?;
     // Not by `docker push`, which tries five times and takes a minute to give up.

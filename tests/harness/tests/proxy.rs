@@ -41,7 +41,7 @@ async fn http_faults_in_front_of_a_registry() -> Result<()> {
     assert_eq!(answer.status(), 404);
 
     proxy.down().await?;
-    assert!(get("/v2/").await.unwrap_err().is_connect());
+    assert!(get("/v2/").await.expect_err("it is broken").is_connect());
     proxy.up().await?;
     assert_eq!(get("/v2/").await?.status(), 200);
     Ok(())
@@ -94,7 +94,7 @@ async fn docker_works_through_it() -> Result<()> {
     docker(&["rmi", "--force", &image]).await?;
     docker(&["pull", &image]).await?;
     socket.inject(Rule::on("GET", "/json"), Fault::answer(500, r#"{"message":"broken"}"#));
-    let error = docker(&["ps"]).await.unwrap_err().to_string();
+    let error = docker(&["ps"]).await.expect_err("it is broken").to_string();
     assert!(error.contains("broken"), "{error}");
     Ok(())
 }

@@ -145,7 +145,7 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<()> {
 }
 
 async fn answer(mut client: Box<dyn Stream>, status: u16, body: &str, headers: &[String]) -> Result<()> {
-    let more: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let more: String = headers.iter().flat_map(|line| [line, "\r\n"]).collect();
     let length = body.len();
     let text = format!(
         "HTTP/1.1 {status} Injected\r\n{more}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
