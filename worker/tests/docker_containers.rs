@@ -1,5 +1,7 @@
 //! Containers of a real Docker: made, looked at, frozen, thawed, stopped, removed; everything twice.
 
+#![expect(clippy::unwrap_used, reason = "the clauses of one long test are functions of their own")]
+
 use anyhow::{Context, Result};
 use jiff::{Span, Timestamp};
 use mothball_domain::container::Mount;

@@ -1,5 +1,7 @@
 //! Commit, push and pull between a real Docker and a real registry.
 
+#![expect(clippy::unwrap_used, reason = "the clauses of one long test are functions of their own")]
+
 use anyhow::{Context, Result};
 use mothball_domain::failure::{Disposition, FailureClass};
 use mothball_harness::dockerd::Dockerd;

@@ -1,5 +1,7 @@
 //! A scripted Docker on a unix socket: it says what no real one can be brought to say at will.
 
+#![expect(clippy::unwrap_used, reason = "a scripted Docker that cannot start is a failed test")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
