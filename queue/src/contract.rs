@@ -3,7 +3,7 @@
 //! A clause gets a queue of its own that nobody has used before, and fails with a sentence. Nothing in
 //! here knows which adapter it runs on.
 
-mod given;
+pub mod given;
 mod settling;
 mod subscribing;
 mod waking;
@@ -11,7 +11,7 @@ mod waking;
 use crate::Queue;
 use anyhow::{Context, ensure};
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::LocalBoxFuture;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -23,14 +23,14 @@ const CLAUSE_LIMIT: Duration = Duration::from_secs(60);
 pub struct Clause {
     /// The promise, in words.
     pub name: &'static str,
-    check: fn(Queue) -> BoxFuture<'static, anyhow::Result<()>>,
+    check: fn(Queue) -> LocalBoxFuture<'static, anyhow::Result<()>>,
 }
 
 macro_rules! clauses {
     ($($module:ident :: $clause:ident),* $(,)?) => {
         [$(Clause {
             name: stringify!($clause),
-            check: |queue| async move { $module::$clause(&queue).await }.boxed(),
+            check: |queue| async move { $module::$clause(&queue).await }.boxed_local(),
         }),*]
     };
 }
@@ -63,10 +63,9 @@ pub async fn check_all(fresh: impl Fn(Clause) -> Queue) -> anyhow::Result<()> {
         let queue = fresh(clause);
         let outcome = timeout(CLAUSE_LIMIT, (clause.check)(queue.clone())).await;
         let outcome = outcome.context("takes too long").and_then(|outcome| outcome);
-        if let Err(error) = outcome {
+        if let Err(error) = outcome.and(given::close_in_time(&queue).await) {
             failures.push(format!("{}: {error:#}", clause.name));
         }
-        queue.close().await;
     }
     ensure!(failures.is_empty(), "{} clauses are broken:\n{}", failures.len(), failures.join("\n"));
     Ok(())

@@ -62,15 +62,25 @@ impl QueueError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Unroutable { .. } => "Start the node's worker once; the job waits for it.",
-            Self::Refused { .. } => "See why the node's worker does not consume; the scheduler publishes again.",
+            Self::Refused { .. } => {
+                "See why the node's worker does not consume; the scheduler publishes again."
+            }
             Self::Timeout { .. } => "Look at the broker's load and its log; the scheduler publishes again.",
-            Self::Blocked => "Free memory or disk on the broker's machine (`rabbitmqctl status` names the alarm).",
-            Self::Unavailable { .. } => "Check that the broker runs and that `queue.url` names its host and port.",
-            Self::Denied { .. } => "Check user, password and virtual host of `queue.url` and the user's permissions on the broker.",
+            Self::Blocked => {
+                "Free memory or disk on the broker's machine (`rabbitmqctl status` names the alarm)."
+            }
+            Self::Unavailable { .. } => {
+                "Check that the broker runs and that `queue.url` names its host and port."
+            }
+            Self::Denied { .. } => {
+                "Check user, password and virtual host of `queue.url` and the user's permissions on the broker."
+            }
             Self::Inequivalent { .. } => {
                 "Stop the workers, let the queue run empty and delete it (`rabbitmqctl delete_queue NAME`); it is made anew at the next start."
             }
-            Self::BadUrl => "Set `queue.url` to amqp://user:password@host:port/vhost; percent-encode special characters.",
+            Self::BadUrl => {
+                "Set `queue.url` to amqp://user:password@host:port/vhost; percent-encode special characters."
+            }
             Self::Stale => "Nothing: the message is delivered again.",
             Self::Closed => "Nothing: the process is stopping.",
         }

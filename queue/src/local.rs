@@ -63,7 +63,12 @@ impl Local {
         Ok(())
     }
 
-    pub(crate) fn subscribe(&self, targets: Vec<Target>, prefetch: u16, cancel: CancellationToken) -> Subscription {
+    pub(crate) fn subscribe(
+        &self,
+        targets: Vec<Target>,
+        prefetch: u16,
+        cancel: CancellationToken,
+    ) -> Subscription {
         let seat = self.0.change(|board| {
             targets.iter().for_each(|target| board.declare(target));
             board.sit_down()

@@ -50,7 +50,14 @@ mod tests {
 
     #[test]
     fn anything_else_is_an_error() {
-        for bad in ["", "{}", "null", r#"{"v":1}"#, r#"{"v":1,"job":"x"}"#, r#"{"v":2,"job":"00000000-0000-0000-0000-000000000007"}"#] {
+        for bad in [
+            "",
+            "{}",
+            "null",
+            r#"{"v":1}"#,
+            r#"{"v":1,"job":"x"}"#,
+            r#"{"v":2,"job":"00000000-0000-0000-0000-000000000007"}"#,
+        ] {
             assert!(decode(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(decode(&[0xff, 0xfe]).is_err());

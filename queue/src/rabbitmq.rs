@@ -63,7 +63,12 @@ impl RabbitMq {
         publisher.limited(async { topology.declare(&*publisher.channel().await?, target).await }).await
     }
 
-    pub(crate) fn subscribe(&self, targets: Vec<Target>, prefetch: u16, cancel: CancellationToken) -> Subscription {
+    pub(crate) fn subscribe(
+        &self,
+        targets: Vec<Target>,
+        prefetch: u16,
+        cancel: CancellationToken,
+    ) -> Subscription {
         let (sender, inbox) = inbox::pair(cancel.clone(), self.0.closing.clone());
         let (shared, prefetch) = (Arc::clone(&self.0), prefetch.max(1));
         let supervisor = Supervisor { shared, targets, prefetch, parcels: sender, cancel };

@@ -1,4 +1,4 @@
-//! What the clauses are made of.
+//! What the clauses, and other tests of a queue, are made of.
 
 use crate::{Delivery, Health, Queue, Subscription, Target};
 use anyhow::{Context, bail};
@@ -11,28 +11,32 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The longest that something may take that shall happen.
-const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 /// How long something is watched that shall not happen.
 const WHILE: Duration = Duration::from_millis(300);
 
-pub(super) fn node(name: &str) -> anyhow::Result<Target> {
+/// The target of a node.
+pub fn node(name: &str) -> anyhow::Result<Target> {
     Ok(Target::Node(NodeName::new(name)?))
 }
 
-pub(super) fn job(number: u128) -> JobId {
+/// A job's id, made from a number.
+pub fn job(number: u128) -> JobId {
     JobId(Uuid::from_u128(number))
 }
 
-pub(super) fn jobs(numbers: std::ops::Range<u128>) -> BTreeSet<JobId> {
+/// Ids made from numbers.
+pub fn jobs(numbers: std::ops::Range<u128>) -> BTreeSet<JobId> {
     numbers.map(job).collect()
 }
 
-pub(super) fn consumer(queue: &Queue, target: &Target, prefetch: u16) -> Subscription {
+/// A subscription to one target, never cancelled.
+pub fn consumer(queue: &Queue, target: &Target, prefetch: u16) -> Subscription {
     queue.subscribe(vec![target.clone()], prefetch, CancellationToken::new())
 }
 
 /// A target that is declared and has these wake-ups.
-pub(super) async fn woken(queue: &Queue, target: &Target, jobs: &BTreeSet<JobId>) -> anyhow::Result<()> {
+pub async fn woken(queue: &Queue, target: &Target, jobs: &BTreeSet<JobId>) -> anyhow::Result<()> {
     queue.declare(target).await?;
     for job in jobs {
         queue.wake(target, *job).await?;
@@ -40,13 +44,14 @@ pub(super) async fn woken(queue: &Queue, target: &Target, jobs: &BTreeSet<JobId>
     Ok(())
 }
 
-pub(super) async fn next(subscription: &mut Subscription) -> anyhow::Result<Delivery> {
+/// The next delivery, which must come soon.
+pub async fn next(subscription: &mut Subscription) -> anyhow::Result<Delivery> {
     let next = timeout(SOON, subscription.recv()).await.context("no delivery comes")?;
     next.context("the subscription ended")
 }
 
 /// Takes and acknowledges as many deliveries as there are jobs; they must be these, in any order.
-pub(super) async fn take_all(subscription: &mut Subscription, jobs: &BTreeSet<JobId>) -> anyhow::Result<()> {
+pub async fn take_all(subscription: &mut Subscription, jobs: &BTreeSet<JobId>) -> anyhow::Result<()> {
     let mut seen = BTreeSet::new();
     for _ in jobs {
         let delivery = next(subscription).await?;
@@ -58,7 +63,7 @@ pub(super) async fn take_all(subscription: &mut Subscription, jobs: &BTreeSet<Jo
 }
 
 /// Nothing is delivered for a while.
-pub(super) async fn quiet(subscription: &mut Subscription) -> anyhow::Result<()> {
+pub async fn quiet(subscription: &mut Subscription) -> anyhow::Result<()> {
     match timeout(WHILE, subscription.recv()).await {
         Ok(Some(delivery)) => bail!("{} is delivered although nothing should be", delivery.job),
         Ok(None) => bail!("the subscription ended"),
@@ -67,18 +72,53 @@ pub(super) async fn quiet(subscription: &mut Subscription) -> anyhow::Result<()>
 }
 
 /// Waits until the queue's health is as wanted.
-pub(super) async fn healthy(queue: &Queue, wanted: impl Fn(&Health) -> bool) -> anyhow::Result<()> {
-    let mut tick = interval(Duration::from_millis(20));
+pub async fn healthy(queue: &Queue, wanted: impl Fn(&Health) -> bool) -> anyhow::Result<()> {
     let mut last = None;
-    let reached = timeout(SOON, async {
+    let reached = until("health", async || {
+        last = queue.health().await.ok();
+        last.as_ref().is_some_and(&wanted).then_some(())
+    });
+    reached.await.with_context(|| format!("health stays {last:?}"))
+}
+
+/// Asks until there is an answer.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
+    let mut tick = interval(Duration::from_millis(20));
+    let answered = timeout(SOON, async {
         loop {
             tick.tick().await;
-            let health = queue.health().await?;
-            if wanted(&health) {
-                return anyhow::Ok(());
+            if let Some(answer) = ask().await {
+                return answer;
             }
-            last = Some(health);
         }
     });
-    reached.await.unwrap_or_else(|_| bail!("health stays {last:?}"))
+    answered.await.with_context(|| format!("waited {SOON:?} for {what}"))
+}
+
+/// Wakes until it is confirmed, as the scheduler does.
+pub async fn wake_at_last(queue: &Queue, target: &Target, job: JobId) -> anyhow::Result<()> {
+    let mut last = None;
+    let confirmed = until("a confirmed wake", async || {
+        last = queue.wake(target, job).await.err();
+        last.is_none().then_some(())
+    });
+    confirmed.await.with_context(|| format!("wakes say {last:?}"))
+}
+
+/// Takes and acknowledges until every job came; returns how many came more than once.
+pub async fn take_until(subscription: &mut Subscription, jobs: &BTreeSet<JobId>) -> anyhow::Result<usize> {
+    let (mut seen, mut again) = (BTreeSet::new(), 0);
+    while !jobs.is_subset(&seen) {
+        let delivery =
+            next(subscription).await.with_context(|| format!("after {} of {}", seen.len(), jobs.len()))?;
+        again += usize::from(!seen.insert(delivery.job));
+        // A stale one comes again, and is counted then.
+        delivery.ack().await.ok();
+    }
+    Ok(again)
+}
+
+/// Closes, in less time than `close` waits for a task that does not end.
+pub async fn close_in_time(queue: &Queue) -> anyhow::Result<()> {
+    timeout(Duration::from_secs(8), queue.close()).await.context("close takes too long")
 }

@@ -30,7 +30,11 @@ impl Inbox {
                 return None;
             }
             if let Some(handed) = self.shared.board().take(&self.seat) {
-                let receipt = Receipt { shared: Arc::clone(&self.shared), target: handed.target, tag: Some(handed.tag) };
+                let receipt = Receipt {
+                    shared: Arc::clone(&self.shared),
+                    target: handed.target,
+                    tag: Some(handed.tag),
+                };
                 return Some(Delivery {
                     job: handed.job,
                     redelivered: handed.redelivered,

@@ -62,7 +62,8 @@ impl Board {
     }
 
     pub(crate) fn push(&mut self, target: &Target, job: JobId) -> Result<(), QueueError> {
-        let lane = self.lanes.get_mut(target).ok_or_else(|| QueueError::Unroutable { target: target.clone() })?;
+        let lane =
+            self.lanes.get_mut(target).ok_or_else(|| QueueError::Unroutable { target: target.clone() })?;
         if lane.ready.len() + lane.out.len() >= LANE_LEN_MAX {
             return Err(QueueError::Refused { target: target.clone() });
         }
@@ -101,7 +102,12 @@ impl Board {
                 entry.deliveries += 1;
                 self.counter += 1;
                 lane.out.insert(self.counter, Out { seat: seat.id, entry });
-                return Some(Handed { target: target.clone(), tag: self.counter, job: entry.job, redelivered });
+                return Some(Handed {
+                    target: target.clone(),
+                    tag: self.counter,
+                    job: entry.job,
+                    redelivered,
+                });
             }
         }
         None

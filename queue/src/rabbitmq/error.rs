@@ -17,8 +17,8 @@ impl From<lapin::Error> for QueueError {
         let ErrorKind::ProtocolError(protocol) = error.kind() else { return unavailable(&error) };
         let reason = protocol.get_message().to_string();
         match protocol.get_id() {
-            403 | 530 => Self::Denied { reason },  // ACCESS_REFUSED, NOT_ALLOWED (virtual host)
-            406 => Self::Inequivalent { reason },  // PRECONDITION_FAILED on declaring
+            403 | 530 => Self::Denied { reason }, // ACCESS_REFUSED, NOT_ALLOWED (virtual host)
+            406 => Self::Inequivalent { reason }, // PRECONDITION_FAILED on declaring
             _ => Self::Unavailable { reason },
         }
     }

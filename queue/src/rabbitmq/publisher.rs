@@ -94,7 +94,8 @@ impl Publisher {
             .with_type(message::KIND.into());
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let (exchange, key) = (self.topology.jobs_exchange(), target.key().into());
-        let confirm = channel.basic_publish(exchange, key, options, &message::encode(job), properties).await?;
+        let confirm =
+            channel.basic_publish(exchange, key, options, &message::encode(job), properties).await?;
         match confirm.await? {
             Confirmation::Ack(None) => Ok(()),
             // Mandatory, and no queue wanted it: the broker returns it, and then confirms all the same.
@@ -112,7 +113,10 @@ impl Publisher {
     }
 
     /// Runs `work` within the publish timeout.
-    pub(super) async fn limited<T>(&self, work: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
+    pub(super) async fn limited<T>(
+        &self,
+        work: impl Future<Output = Result<T, QueueError>>,
+    ) -> Result<T, QueueError> {
         let limit = self.settings.publish_timeout;
         match timeout(limit, work).await {
             Ok(outcome) => outcome,
@@ -129,7 +133,10 @@ impl Publisher {
                 return QueueError::Blocked;
             }
             if let Some(line) = state.line.take() {
-                tracing::warn!(limit_ms = limit.as_millis(), "Broker did not answer in time; connecting anew");
+                tracing::warn!(
+                    limit_ms = limit.as_millis(),
+                    "Broker did not answer in time; connecting anew"
+                );
                 self.retire(line);
             }
         }

@@ -48,25 +48,29 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects, declares the targets and subscribes. Cancel-safe.
+    /// Connects, declares the targets and subscribes, each within its limit. Cancel-safe.
     pub(super) async fn open(supervisor: &Supervisor) -> Result<Self, QueueError> {
-        let limit = supervisor.shared.settings.publish_timeout;
-        let opened = timeout(limit, Self::open_unlimited(supervisor)).await;
-        opened.unwrap_or_else(|_| Err(unavailable(format!("no subscription within {limit:?}"))))
-    }
-
-    async fn open_unlimited(supervisor: &Supervisor) -> Result<Self, QueueError> {
         let (shared, prefetch) = (&supervisor.shared, supervisor.prefetch);
+        let (topology, limit) = (&shared.topology, shared.settings.publish_timeout);
         let link = Link::open(&shared.settings, "consume").await?;
         let events = link.events().boxed();
-        let channel = link.channel().await?;
-        shared.topology.declare_base(&channel).await?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        let base = async {
+            let channel = link.channel().await?;
+            topology.declare_base(&channel).await?;
+            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+            Ok(channel)
+        };
+        let channel = limited("the broker", limit, base).await?;
         let (mut messages, mut tags) = (SelectAll::new(), Vec::new());
         for target in &supervisor.targets {
-            shared.topology.declare(&channel, target).await?;
-            let (queue, options) = (shared.topology.queue(target), BasicConsumeOptions::default());
-            let consumer = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
+            let queue = topology.queue(target);
+            let subscribe = async {
+                topology.declare(&channel, target).await?;
+                let (queue, options) = (queue.clone(), BasicConsumeOptions::default());
+                Ok(channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?)
+            };
+            // Named, because it may be this queue alone that does not answer: one that lost its leader.
+            let consumer = limited(queue.as_str(), limit, subscribe).await?;
             tags.push(consumer.tag());
             // The broker ends a consumer when its queue is deleted. The others would go on without it.
             let ended = stream::once(ready(Err(unavailable("the broker cancelled the consumer"))));
@@ -145,6 +149,15 @@ impl Session {
             give_back(&acker).await.ok();
         }
     }
+}
+
+async fn limited<T>(
+    who: &str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, QueueError>>,
+) -> Result<T, QueueError> {
+    let done = timeout(limit, work).await;
+    done.unwrap_or_else(|_| Err(unavailable(format!("{who} does not answer within {limit:?}"))))
 }
 
 /// Whether an event of the connection ends the session.

@@ -58,9 +58,19 @@ mod tests {
 
     #[test]
     fn neither_the_settings_nor_the_error_show_the_password() {
-        for url in ["amqp://u:s3cret@host:5672/%2f", "amqp://u:s3cret@host:99999/", "u:s3cret@host", "s3cret:x", "http://u:s3cret@host"] {
+        for url in [
+            "amqp://u:s3cret@host:5672/%2f",
+            "amqp://u:s3cret@host:99999/",
+            "u:s3cret@host",
+            "s3cret:x",
+            "http://u:s3cret@host",
+        ] {
             let settings = RabbitMqSettings::new(url.to_owned());
-            let shown = format!("{settings:?} {:?} {:?}", settings.check(), settings.check().map_err(|e| e.to_string()));
+            let shown = format!(
+                "{settings:?} {:?} {:?}",
+                settings.check(),
+                settings.check().map_err(|e| e.to_string())
+            );
             assert!(!shown.contains("s3cret"), "{shown}");
         }
     }

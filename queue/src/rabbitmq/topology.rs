@@ -1,9 +1,7 @@
 //! Queues and exchanges: their names, their arguments, and how they are made.
 
 use crate::{DELIVERY_LIMIT, DeadLetter, QueueError, Target};
-use lapin::options::{
-    BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, ExchangeKind};
 
@@ -76,7 +74,11 @@ impl Topology {
     }
 
     /// Reads dead letters without settling any. They go back when the channel is closed.
-    pub(super) async fn dead_letters(&self, channel: &Channel, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
+    pub(super) async fn dead_letters(
+        &self,
+        channel: &Channel,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, QueueError> {
         let mut letters = Vec::new();
         while letters.len() < limit {
             let got = channel.basic_get(self.dead_queue(), BasicGetOptions::default()).await?;
