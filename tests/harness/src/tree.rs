@@ -13,6 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::dockerd::Dockerd;
 
+/// What Docker lays out anew in each container that it creates: the times say when that was, not what was saved.
+const LAID_OUT: [&str; 3] = ["", "etc", "etc/mtab"];
+
 /// How exactly times of modification must agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
@@ -75,9 +78,16 @@ impl Tree {
         without.insert(".dockerenv".into());
         let root = process.join("root");
         // A kernel call for each entry: not on a thread that others wait for.
-        tokio::task::spawn_blocking(move || Self::read_without(&root, &without))
+        let tree = tokio::task::spawn_blocking(move || Self::read_without(&root, &without))
             .await
-            .context("read a container's files")?
+            .context("read a container's files")?;
+        let mut tree = tree?;
+        for path in LAID_OUT {
+            if let Some(entry) = tree.entries.get_mut(Path::new(path)) {
+                entry.modified = (0, 0);
+            }
+        }
+        Ok(tree)
     }
 
     fn read_without(root: &Path, without: &BTreeSet<PathBuf>) -> Result<Self> {

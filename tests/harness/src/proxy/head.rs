@@ -25,6 +25,10 @@ impl Head {
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 return Ok(Some(Self { text, rest }));
             }
+            // Docker tries TLS first with every registry, and would wait ten seconds for a handshake that never comes.
+            if bytes.first().is_some_and(|byte| !byte.is_ascii_alphabetic()) {
+                bail!("this is not HTTP");
+            }
             if bytes.len() > LIMIT {
                 bail!("the head of a message is too long");
             }
