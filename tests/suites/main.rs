@@ -1,0 +1,2 @@
+//! The system seen from outside: the real binary, real dockerds, a real registry, and both pairs (embedded, and RabbitMQ with
+//! Redis). Each promise of `docs/ARCHITECTURE.md` has its test here; `tests/README.md` is the table.
