@@ -2,7 +2,7 @@
 
 use crate::client::{Call, Registry, read_body};
 use crate::error::{RegistryError, from_reqwest};
-use crate::manifest::same_digest;
+use crate::manifest::{Deletion, same_digest};
 use crate::oci::{Descriptor, ImageConfig, Manifest, digest_of};
 use bytes::{Bytes, BytesMut};
 use mothball_domain::image::Digest;
@@ -113,8 +113,24 @@ impl Registry {
         ImageConfig::parse(&what, &bytes)
     }
 
+    /// Takes a blob out of a repository, so that nobody can read it there any more; its bytes go with the
+    /// registry's next garbage collection. For what must not be readable, such as the config that Docker
+    /// pushed before it was scrubbed; a manifest that still names it is broken afterwards. Idempotent.
+    pub async fn delete_blob(&self, repo: &str, digest: &Digest) -> Result<Deletion, RegistryError> {
+        let mut call = self.blob_call(Method::DELETE, "delete", repo, digest)?;
+        call.scopes = vec![format!("repository:{repo}:pull,delete")];
+        let answer = self.send(&call).await?;
+        match answer.status {
+            status if status.is_success() => Ok(Deletion::Deleted),
+            StatusCode::NOT_FOUND => Ok(Deletion::AlreadyGone),
+            StatusCode::METHOD_NOT_ALLOWED => Ok(Deletion::Unsupported),
+            _ => Err(self.refusal(&call, &answer)),
+        }
+    }
+
     /// Uploads another config for the image that a manifest describes, and returns the manifest to put
-    /// in its place, with the same media types and everything else as it was.
+    /// in its place, with the same media types and everything else as it was. The old manifest and config
+    /// stay readable by their digests until they are deleted.
     pub async fn replace_config(
         &self,
         repo: &str,

@@ -3,6 +3,7 @@
 
 mod credentials;
 mod cuts;
+mod docker;
 mod faults;
 mod images;
 mod scripted;
