@@ -1,0 +1,130 @@
+//! `mothball save`, `mothball park`, `mothball wake`.
+
+use super::submitted::{self, Wait};
+use crate::context::Context;
+use crate::exit::Fail;
+use crate::output::{self, human};
+use clap::{Args, ValueEnum};
+use mothball_api::v1::views::{Job, ParkRequest, Preflight, SnapshotRequest, WakeRequest};
+use mothball_domain::job::{PauseMode, Then};
+use mothball_domain::node::SnapshotWay;
+
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// The container's number or name.
+    #[arg(value_name = "C")]
+    container: String,
+    /// The image's tag; its name is the base image's.
+    #[arg(long)]
+    tag: String,
+    /// Deletes the container once the image is proven, so that the bill stops.
+    #[arg(long)]
+    then_delete: bool,
+    /// Lets data in anonymous volumes go with the container.
+    #[arg(long, requires = "then_delete")]
+    discard_volumes: bool,
+    /// Only says what the save would mean.
+    #[arg(long)]
+    dry_run: bool,
+    /// When the container is frozen: as short as can be, from the first byte, or not at all.
+    #[arg(long, value_enum, default_value_t = Pause::Auto)]
+    pause: Pause,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Pause {
+    Auto,
+    Always,
+    Never,
+}
+
+pub(crate) async fn save(args: SaveArgs, cx: &Context) -> Result<(), Fail> {
+    let client = cx.client()?;
+    let request = SnapshotRequest {
+        tag: args.tag,
+        then: if args.then_delete { Then::Delete } else { Then::Keep },
+        pause: match args.pause {
+            Pause::Auto => PauseMode::Auto,
+            Pause::Always => PauseMode::Always,
+            Pause::Never => PauseMode::Never,
+        },
+        dry_run: args.dry_run,
+        discard_volumes: args.discard_volumes,
+    };
+    let path = ["containers", &args.container, "snapshots"];
+    if args.dry_run {
+        let preflight: Preflight = client.post(&path, &request).await?;
+        return cx.show(&preflight, report);
+    }
+    if args.then_delete {
+        cx.confirm(&format!("Save {} and delete it once the image is proven?", args.container))?;
+    }
+    let job: Job = client.post(&path, &request).await?;
+    submitted::one(cx, &client, job, args.wait).await
+}
+
+/// What a save would mean, in words.
+fn report(p: &Preflight) -> String {
+    let way = p.way.map(|way| match way {
+        SnapshotWay::Direct => "direct: the writable layer is read in one pass",
+        SnapshotWay::Engine => "engine: Docker commits and pushes",
+    });
+    let alive = if p.node_alive { "" } else { " (its worker has not reported lately)" };
+    let mut text = output::facts(&[
+        ("image", format!("{}{}", p.image, if p.overwrites { " (overwrites the one there is)" } else { "" })),
+        ("to be saved", p.writable_bytes.map(human::bytes).unwrap_or_default()),
+        ("not saved", p.mounts_not_saved.join(", ")),
+        ("node", p.node.as_ref().map(|n| format!("{n}{alive}")).unwrap_or_default()),
+        ("free on the node", p.node_disk_free_bytes.map(human::bytes).unwrap_or_default()),
+        ("way", way.unwrap_or_default().to_owned()),
+    ]);
+    for note in &p.notes {
+        text.push_str(&format!("\nnote: {}", output::clean(note)));
+    }
+    for problem in &p.problems {
+        text.push_str(&format!("\nproblem: {}", output::clean(problem)));
+    }
+    text.push_str(if p.possible { "\nThe save can go ahead." } else { "\nThe save cannot go ahead as things stand." });
+    text
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ParkArgs {
+    /// The container's number or name.
+    #[arg(value_name = "C")]
+    container: String,
+    /// The image's tag; park-YYYYMMDD-HHMMSS unless named.
+    #[arg(long)]
+    tag: Option<String>,
+    /// Lets data in anonymous volumes go with the container.
+    #[arg(long)]
+    discard_volumes: bool,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+pub(crate) async fn park(args: ParkArgs, cx: &Context) -> Result<(), Fail> {
+    let client = cx.client()?;
+    let request = ParkRequest { tag: args.tag, discard_volumes: args.discard_volumes };
+    let job: Job = client.post(&["containers", &args.container, "park"], &request).await?;
+    submitted::one(cx, &client, job, args.wait).await
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WakeArgs {
+    /// The parked container's name or number.
+    name: String,
+    /// Another size than it had.
+    #[arg(long)]
+    flavor: Option<String>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+pub(crate) async fn wake(args: WakeArgs, cx: &Context) -> Result<(), Fail> {
+    let client = cx.client()?;
+    let job: Job = client.post(&["containers", &args.name, "wake"], &WakeRequest { flavor: args.flavor }).await?;
+    submitted::one(cx, &client, job, args.wait).await
+}
