@@ -139,7 +139,7 @@ pub struct Port {
 }
 
 /// How a container was launched: all that a wake needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// What it is launched from.
     pub source: Source,
@@ -151,6 +151,19 @@ pub struct Launch {
     pub mounts: Vec<Mount>,
     /// Ports to publish.
     pub ports: Vec<u16>,
+}
+
+/// Shows the names of the environment and never its values, so that no log line of a container holds a secret.
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("source", &self.source)
+            .field("flavor", &self.flavor)
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("mounts", &self.mounts)
+            .field("ports", &self.ports)
+            .finish()
+    }
 }
 
 /// A container under Mothball's care, as the store keeps it.
@@ -228,5 +241,40 @@ impl Container {
     /// Whether its name is free for another container of the project.
     pub fn is_gone(&self) -> bool {
         self.state == ContainerState::Deleted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flavor::Flavor;
+    use crate::name::FlavorName;
+    use crate::size::ByteSize;
+
+    #[test]
+    fn what_is_printed_of_a_launch_names_its_environment_but_not_its_values() {
+        let flavor = Flavor {
+            name: FlavorName::new("small").unwrap(),
+            gpus: 0,
+            cpus: 1,
+            memory: ByteSize(1 << 30),
+            shm: None,
+            price_per_hour: Decimal::ONE,
+        };
+        let launch = Launch {
+            source: Source::Adopted { reference: "busybox".into() },
+            flavor,
+            env: BTreeMap::from([("API_KEY".to_owned(), "hunter2".to_owned())]),
+            mounts: Vec::new(),
+            ports: vec![22],
+        };
+        for text in [format!("{launch:?}"), format!("{launch:#?}")] {
+            assert!(
+                text.contains("API_KEY") && text.contains("busybox") && !text.contains("hunter2"),
+                "{text}"
+            );
+        }
+        // What is kept keeps it all: a wake needs the values.
+        assert!(serde_json::to_string(&launch).unwrap().contains("hunter2"));
     }
 }

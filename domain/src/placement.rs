@@ -35,7 +35,9 @@ pub fn place(candidates: &[Candidate], gpus: u32) -> Placement {
     let mut fitting: Vec<(usize, usize, &NodeName, Vec<u32>)> = usable()
         .filter_map(|c| {
             let chosen = c.reservations.free(&c.node.report.gpus, gpus)?;
-            let left = c.node.report.gpus.len() - c.reservations.gpus_held() - chosen.len();
+            // A node that lost a GPU may hold more than it has.
+            let taken = c.reservations.gpus_held() + chosen.len();
+            let left = c.node.report.gpus.len().saturating_sub(taken);
             Some((left, c.reservations.held.len(), &c.node.name, chosen))
         })
         .collect();
@@ -114,6 +116,14 @@ mod tests {
         assert!(placed(&place(&[dead], 0)).0.contains("live node"));
         assert!(placed(&place(&[drained], 0)).0.contains("not drained"));
         assert_eq!(placed(&place(&[candidate("c", 2, &[0])], 2)).0, "2 free GPUs on one node");
+    }
+
+    #[test]
+    fn a_node_that_lost_a_gpu_still_takes_containers_without() {
+        let mut node = candidate("a", 2, &[0, 1]);
+        node.node.report.gpus.pop();
+        assert_eq!(placed(&place(&[node.clone()], 0)).0, "a");
+        assert_eq!(placed(&place(&[node], 1)).0, "1 free GPUs on one node");
     }
 
     proptest! {

@@ -70,6 +70,7 @@ impl JobState {
         [Self::Queued, Self::Running, Self::Retrying, Self::Succeeded, Self::Failed, Self::Cancelled];
 
     /// The state after `event`.
+    #[expect(clippy::match_same_arms, reason = "one line for each arrow of the diagram above")]
     pub fn next(self, event: Transition) -> Result<Self, IllegalTransition> {
         use JobState as S;
         use Transition as T;

@@ -25,8 +25,10 @@ pub(crate) const NODES: &str = "nodes";
 pub(crate) const PROJECTS: &str = "projects";
 /// All users.
 pub(crate) const USERS: &str = "users";
-/// The audit trail, by age.
+/// The audit trail, by id and so by age.
 pub(crate) const AUDIT: &str = "audit";
+/// The audit trail, by the time each entry was written.
+pub(crate) const AUDIT_TIMES: &str = "audit:times";
 /// The number of the newest container.
 pub(crate) const CONTAINER_COUNTER: &str = "counter:container";
 
@@ -42,7 +44,7 @@ pub(crate) fn jobs_of_project(project: &ProjectName) -> String {
 pub(crate) fn jobs_in_state(kind: JobKind, state: JobState) -> String {
     format!("jobs:s:{kind}:{state}")
 }
-/// Jobs that a worker of this node holds.
+/// Unfinished jobs that wait for a worker of this node or that one holds.
 pub(crate) fn jobs_on_node(node: &NodeName) -> String {
     format!("jobs:n:{node}")
 }
@@ -77,6 +79,14 @@ pub(crate) fn image_job(project: &ProjectName, image: &ImageRef) -> String {
 }
 pub(crate) fn images_of_project(project: &ProjectName) -> String {
     format!("images:p:{project}")
+}
+/// Image references that unfinished jobs of a project will write.
+pub(crate) fn saving_of_project(project: &ProjectName) -> String {
+    format!("saving:p:{project}")
+}
+/// Counts the saves that a project's quota has let pass: two at once must not both take the last place.
+pub(crate) fn quota(project: &ProjectName) -> String {
+    format!("quota:{project}")
 }
 /// Images of a project that have one name, whatever their tags: the ones that share a repository.
 pub(crate) fn images_of_name(project: &ProjectName, name: &ImageName) -> String {

@@ -4,8 +4,9 @@ use super::{Changes, Found, Order};
 use crate::StoreError;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -49,11 +50,15 @@ impl Embedded {
             std::fs::create_dir_all(folder)
                 .map_err(|e| settings("cannot make the folder of the store", &e))?;
         }
-        let lock_path: PathBuf = path.with_extension("lock");
-        let lock = File::create(&lock_path).map_err(|e| settings("cannot open the lock of the store", &e))?;
-        if lock.try_lock().is_err() {
-            return Err(StoreError::InUse(path.display().to_string()));
+        let lock = private(&path.with_extension("lock"))
+            .map_err(|e| settings("cannot open the lock of the store", &e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(path.display().to_string())),
+            Err(TryLockError::Error(e)) => return Err(settings("cannot lock the store", &e)),
         }
+        // SQLite gives its log the permissions of the file itself.
+        private(path).map_err(|e| settings("cannot make the store", &e))?;
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
             connection.busy_timeout(Duration::from_secs(5))?;
@@ -75,6 +80,9 @@ impl Embedded {
 
     pub(crate) async fn read(&self, keys: Vec<String>) -> Result<Found, StoreError> {
         let now = self.now();
+        if keys.is_empty() {
+            return Ok(Found { now, records: Vec::new() });
+        }
         let records = self
             .with_reader(move |connection| {
                 let now_ms = now.as_millisecond();
@@ -127,7 +135,7 @@ impl Embedded {
                 }
             };
             let mut statement = connection.prepare_cached(sql)?;
-            statement.query_map(params![index, after, limit as i64], |row| row.get(0))?.collect()
+            statement.query_map(params![index, after, bound(limit)], |row| row.get(0))?.collect()
         })
         .await
     }
@@ -138,16 +146,17 @@ impl Embedded {
             let mut statement = connection.prepare_cached(
                 "select member from entry where name = ?1 and score <= ?2 order by score, member limit ?3",
             )?;
-            statement.query_map(params![index, now_ms, limit as i64], |row| row.get(0))?.collect()
+            statement.query_map(params![index, now_ms, bound(limit)], |row| row.get(0))?.collect()
         })
         .await
     }
 
-    pub(crate) async fn count(&self, index: &str) -> Result<u64, StoreError> {
-        let index = index.to_owned();
+    pub(crate) async fn count(&self, indexes: Vec<String>) -> Result<Vec<u64>, StoreError> {
         self.with_reader(move |connection| {
             let mut statement = connection.prepare_cached("select count(*) from entry where name = ?1")?;
-            statement.query_row([index], |row| row.get::<_, i64>(0)).map(|n| n as u64)
+            let mut count =
+                |index| statement.query_row([index], |row| row.get::<_, i64>(0)).map(|n| n as u64);
+            indexes.iter().map(&mut count).collect()
         })
         .await
     }
@@ -192,6 +201,17 @@ impl Embedded {
     }
 }
 
+fn bound(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Opens or makes a file that only this user may read: launches hold secrets of their owners.
+fn private(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
 fn checks_hold(connection: &Connection, changes: &Changes, now_ms: i64) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached(
         "select revision from record where key = ?1 and (expires_ms is null or expires_ms > ?2)",
@@ -210,7 +230,7 @@ fn apply(connection: &Connection, changes: &Changes, now_ms: i64) -> rusqlite::R
     let mut put = connection.prepare_cached("insert or replace into record values (?1, ?2, ?3, ?4)")?;
     for (key, body, ttl) in &changes.puts {
         let revision: i64 = revise.query_row([], |row| row.get(0))?;
-        let expires_ms = ttl.map(|t| now_ms + t.as_millis() as i64);
+        let expires_ms = ttl.map(|t| now_ms.saturating_add(t.as_millis() as i64));
         put.execute(params![key, revision, body, expires_ms])?;
     }
     let mut delete = connection.prepare_cached("delete from record where key = ?1")?;
@@ -220,6 +240,10 @@ fn apply(connection: &Connection, changes: &Changes, now_ms: i64) -> rusqlite::R
     let mut add = connection.prepare_cached("insert or replace into entry values (?1, ?2, ?3)")?;
     for (index, member, score) in &changes.adds {
         add.execute(params![index, member, score])?;
+    }
+    let mut set = connection.prepare_cached("update entry set score = ?3 where name = ?1 and member = ?2")?;
+    for (index, member, score) in &changes.moves {
+        set.execute(params![index, member, score])?;
     }
     let mut remove = connection.prepare_cached("delete from entry where name = ?1 and member = ?2")?;
     for (index, member) in &changes.removes {
@@ -233,3 +257,6 @@ fn apply(connection: &Connection, changes: &Changes, now_ms: i64) -> rusqlite::R
         .execute([now_ms])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,10 @@
 //! that applies only when every record still has the revision that was read.
 //!
 //! Two adapters hold it: [`redis::Redis`] and [`embedded::Embedded`]. Both keep the same promises, which
-//! `tests/db.rs` runs on both.
+//! the `contract` beside this file checks on both.
 
+#[cfg(test)]
+mod contract;
 pub(crate) mod embedded;
 pub(crate) mod redis;
 pub(crate) mod tx;
@@ -36,13 +38,19 @@ pub(crate) struct Changes {
     pub(crate) deletes: Vec<String>,
     /// Index entries to add or move: index, member, score.
     pub(crate) adds: Vec<(String, String, i64)>,
+    /// Index entries to move, where they are still there: index, member, score.
+    pub(crate) moves: Vec<(String, String, i64)>,
     /// Index entries to remove: index, member.
     pub(crate) removes: Vec<(String, String)>,
 }
 
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
-        self.puts.is_empty() && self.deletes.is_empty() && self.adds.is_empty() && self.removes.is_empty()
+        self.puts.is_empty()
+            && self.deletes.is_empty()
+            && self.adds.is_empty()
+            && self.moves.is_empty()
+            && self.removes.is_empty()
     }
 }
 
@@ -78,7 +86,8 @@ impl Db {
         }
     }
 
-    /// Members of an index in the order of their bytes, after (not with) `after`. Idempotent.
+    /// Members of an index in the order of their bytes, after (not with) `after`. Every entry of an index that is
+    /// scanned has the score 0: Redis orders by score first. Idempotent.
     pub(crate) async fn scan(
         &self,
         index: &str,
@@ -100,11 +109,11 @@ impl Db {
         }
     }
 
-    /// How many members an index has.
-    pub(crate) async fn count(&self, index: &str) -> Result<u64, StoreError> {
+    /// How many members each of these indexes has, in order. Idempotent.
+    pub(crate) async fn count(&self, indexes: &[String]) -> Result<Vec<u64>, StoreError> {
         match self {
-            Self::Redis(db) => db.count(index).await,
-            Self::Embedded(db) => db.count(index).await,
+            Self::Redis(db) => db.count(indexes).await,
+            Self::Embedded(db) => db.count(indexes.to_vec()).await,
         }
     }
 }

@@ -7,11 +7,11 @@ use super::{Changes, Found, Order};
 use crate::StoreError;
 use jiff::Timestamp;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{ErrorKind, RedisError, Script};
+use redis::{ErrorKind, FromRedisValue, RedisError, Script};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OnceCell;
+use tokio::sync::RwLock;
 
 /// How to reach Redis.
 #[derive(Debug, Clone)]
@@ -40,10 +40,17 @@ pub(crate) struct Redis {
 struct Inner {
     client: redis::Client,
     settings: RedisSettings,
-    connection: OnceCell<ConnectionManager>,
+    line: RwLock<Line>,
     read: Script,
     commit: Script,
     due: Script,
+}
+
+/// The connection in use, and how many were before it.
+#[derive(Default)]
+struct Line {
+    number: u64,
+    connection: Option<ConnectionManager>,
 }
 
 impl std::fmt::Debug for Redis {
@@ -63,7 +70,7 @@ impl Redis {
         let inner = Inner {
             client,
             settings,
-            connection: OnceCell::new(),
+            line: RwLock::default(),
             read: Script::new(include_str!("read.lua")),
             commit: Script::new(include_str!("commit.lua")),
             due: Script::new(include_str!("due.lua")),
@@ -76,13 +83,18 @@ impl Redis {
         for key in &keys {
             call.key(self.record(key));
         }
-        let answer: Vec<String> = self.limited(call.invoke_async(&mut self.connection().await?)).await?;
+        let answer: Vec<String> = self
+            .ask(|mut line| {
+                let asked = &call;
+                async move { asked.invoke_async(&mut line).await }
+            })
+            .await?;
         let number = |i: usize| answer.get(i).and_then(|t: &String| t.parse::<i64>().ok()).unwrap_or(0);
         let now =
             Timestamp::from_microsecond(number(0) * 1_000_000 + number(1)).unwrap_or(Timestamp::UNIX_EPOCH);
         let records = (0..keys.len()).map(|i| {
             let revision = number(2 + 2 * i) as u64;
-            (revision, (revision > 0).then(|| answer[3 + 2 * i].clone()))
+            (revision, answer.get(3 + 2 * i).filter(|_| revision > 0).cloned())
         });
         Ok(Found { now, records: records.collect() })
     }
@@ -91,24 +103,27 @@ impl Redis {
         let mut call = self.inner.commit.prepare_invoke();
         call.key(self.key("rev"));
         call.arg(changes.checks.len()).arg(changes.puts.len()).arg(changes.deletes.len());
-        call.arg(changes.adds.len()).arg(changes.removes.len());
+        call.arg(changes.adds.len()).arg(changes.moves.len()).arg(changes.removes.len());
         for (key, revision) in &changes.checks {
             call.key(self.record(key)).arg(*revision);
         }
         for (key, text, ttl) in &changes.puts {
-            let ttl_ms = ttl.map_or(0, |t| t.as_millis() as u64);
+            // A time to live of nothing at all would mean for ever.
+            let ttl_ms = ttl.map_or(0, |t| (t.as_millis() as u64).max(1));
             call.key(self.record(key)).arg(text).arg(ttl_ms);
         }
         for key in &changes.deletes {
             call.key(self.record(key));
         }
-        for (index, member, score) in &changes.adds {
+        for (index, member, score) in changes.adds.iter().chain(&changes.moves) {
             call.key(self.index(index)).arg(*score).arg(member);
         }
         for (index, member) in &changes.removes {
             call.key(self.index(index)).arg(member);
         }
-        let applied: i64 = self.limited(call.invoke_async(&mut self.connection().await?)).await?;
+        let (number, mut line) = self.line().await?;
+        // Never sent twice: the first one may have been applied though its answer was lost.
+        let applied: i64 = self.limited(number, call.invoke_async(&mut line)).await?;
         Ok(applied == 1)
     }
 
@@ -128,25 +143,43 @@ impl Redis {
                 command.arg(after.as_deref().unwrap_or("+")).arg("-").arg("BYLEX").arg("REV")
             }
         };
-        command.arg("LIMIT").arg(0).arg(limit);
-        self.limited(command.query_async(&mut self.connection().await?)).await
+        command.arg("LIMIT").arg(0).arg(bound(limit));
+        self.ask(|mut line| {
+            let asked = &command;
+            async move { asked.query_async(&mut line).await }
+        })
+        .await
     }
 
     pub(crate) async fn due(&self, index: &str, limit: usize) -> Result<Vec<String>, StoreError> {
         let mut call = self.inner.due.prepare_invoke();
-        call.key(self.index(index)).arg(limit);
-        self.limited(call.invoke_async(&mut self.connection().await?)).await
+        call.key(self.index(index)).arg(bound(limit));
+        self.ask(|mut line| {
+            let asked = &call;
+            async move { asked.invoke_async(&mut line).await }
+        })
+        .await
     }
 
-    pub(crate) async fn count(&self, index: &str) -> Result<u64, StoreError> {
-        let mut command = redis::cmd("ZCARD");
-        command.arg(self.index(index));
-        self.limited(command.query_async(&mut self.connection().await?)).await
+    pub(crate) async fn count(&self, indexes: &[String]) -> Result<Vec<u64>, StoreError> {
+        if indexes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipe = redis::pipe();
+        for index in indexes {
+            pipe.cmd("ZCARD").arg(self.index(index));
+        }
+        self.ask(|mut line| {
+            let asked = &pipe;
+            async move { asked.query_async(&mut line).await }
+        })
+        .await
     }
 
     /// What an operator must know of the server's settings: whether it can lose what it has acknowledged.
     pub(crate) async fn advice(&self) -> Result<Vec<String>, StoreError> {
-        let mut connection = self.connection().await?;
+        // Whether it answers at all; some servers answer, but not to CONFIG.
+        self.read(Vec::new()).await?;
         let mut advice = Vec::new();
         for (name, good, warning) in [
             (
@@ -162,36 +195,89 @@ impl Redis {
         ] {
             let mut command = redis::cmd("CONFIG");
             command.arg("GET").arg(name);
-            let answer: Vec<String> = self.limited(command.query_async(&mut connection)).await?;
-            if !answer.get(1).is_some_and(|value| good.contains(&value.as_str())) {
-                advice.push(warning.to_owned());
+            let answer: Result<Vec<String>, _> = self
+                .ask(|mut line| {
+                    let asked = &command;
+                    async move { asked.query_async(&mut line).await }
+                })
+                .await;
+            match answer.as_deref() {
+                Ok([_, value]) if good.contains(&value.as_str()) => {}
+                Ok([_, _]) => advice.push(warning.to_owned()),
+                _ => advice.push(format!("Redis does not show its setting {name}, which matters: {warning}")),
             }
         }
         Ok(advice)
     }
 
-    async fn connection(&self) -> Result<ConnectionManager, StoreError> {
-        let inner = &self.inner;
-        let connect = || async {
-            let timeout = Some(inner.settings.timeout);
-            // The crate's own limits are 500 ms for an answer and 1 s to connect (tried), too short for a busy server.
-            let config = ConnectionManagerConfig::new()
-                .set_response_timeout(timeout)
-                .set_connection_timeout(timeout)
-                .set_number_of_retries(2)
-                .set_max_delay(Duration::from_millis(500));
-            ConnectionManager::new_with_config(inner.client.clone(), config)
-                .await
-                .map_err(|e| unavailable(&e))
+    /// Asks something that may be asked again, and does so once when the connection turns out to be broken.
+    // Not an async closure of a borrowed connection: its future would not be known to be `Send` in a spawned task.
+    async fn ask<T: FromRedisValue, F: Future<Output = Result<T, RedisError>>>(
+        &self,
+        question: impl Fn(ConnectionManager) -> F,
+    ) -> Result<T, StoreError> {
+        let (number, line) = self.line().await?;
+        let asked = async {
+            match question(line.clone()).await {
+                Err(e) if e.is_connection_dropped() => question(line).await,
+                answer => answer,
+            }
         };
-        inner.connection.get_or_try_init(connect).await.cloned()
+        self.limited(number, asked).await
     }
 
-    async fn limited<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, StoreError> {
+    /// The connection, made now where there is none.
+    async fn line(&self) -> Result<(u64, ConnectionManager), StoreError> {
+        let inner = &self.inner;
+        if let Line { number, connection: Some(connection) } = &*inner.line.read().await {
+            return Ok((*number, connection.clone()));
+        }
+        // The wait for those who are connecting counts too: with many callers it would grow without bound.
+        tokio::time::timeout(inner.settings.timeout * 2, self.connect()).await.map_err(|_| late())?
+    }
+
+    async fn connect(&self) -> Result<(u64, ConnectionManager), StoreError> {
+        let inner = &self.inner;
+        let mut line = inner.line.write().await;
+        if let Line { number, connection: Some(connection) } = &*line {
+            return Ok((*number, connection.clone()));
+        }
+        let timeout = Some(inner.settings.timeout);
+        // The crate's own limits are 500 ms for an answer and 1 s to connect (tried), too short for a busy server.
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(timeout)
+            .set_connection_timeout(timeout)
+            .set_number_of_retries(2)
+            .set_max_delay(Duration::from_millis(500));
+        let connecting = ConnectionManager::new_with_config(inner.client.clone(), config);
+        let mut connection = connecting.await.map_err(|e| unavailable(&e))?;
+        // A server that wants a password lets anybody connect, and answers long commands in riddles.
+        redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(|e| unavailable(&e))?;
+        line.number += 1;
+        line.connection = Some(connection.clone());
+        Ok((line.number, connection))
+    }
+
+    async fn limited<T>(
+        &self,
+        number: u64,
+        call: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, StoreError> {
         // The manager's own limit covers the answer, not the wait for a new connection.
         match tokio::time::timeout(self.inner.settings.timeout * 2, call).await {
-            Ok(answer) => answer.map_err(|e| unavailable(&e)),
-            Err(_) => Err(StoreError::Unavailable("Redis did not answer in time".into())),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(e)) => {
+                // The manager makes a broken connection anew, but keeps for ever one that the server refused when it
+                // did (a password being changed, too many clients).
+                if !e.is_io_error() {
+                    let mut line = self.inner.line.write().await;
+                    if line.number == number {
+                        line.connection = None;
+                    }
+                }
+                Err(unavailable(&e))
+            }
+            Err(_) => Err(late()),
         }
     }
 
@@ -208,13 +294,28 @@ impl Redis {
     }
 }
 
+/// Redis takes a signed number.
+fn bound(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn late() -> StoreError {
+    StoreError::Unavailable("Redis did not answer in time".into())
+}
+
 /// Says what went wrong without repeating the URL.
 fn unavailable(error: &RedisError) -> StoreError {
-    let what = match error.kind() {
-        ErrorKind::AuthenticationFailed => "Redis refused the password of store.url".to_owned(),
-        _ if error.is_timeout() => "Redis did not answer in time".to_owned(),
-        _ if error.is_io_error() || error.is_connection_refusal() => "Redis cannot be reached".to_owned(),
-        _ => format!("Redis answered: {}", error.code().unwrap_or_else(|| error.category())),
+    let what = match (error.kind(), error.code()) {
+        (ErrorKind::AuthenticationFailed, _) => {
+            "Redis refused the user name or password of store.url".to_owned()
+        }
+        (_, Some("NOAUTH")) => "Redis wants a password: put it into store.url".to_owned(),
+        _ if error.is_timeout() => return late(),
+        _ if error.is_io_error() => "Redis cannot be reached".to_owned(),
+        (_, code) => format!("Redis answered: {}", code.unwrap_or_else(|| error.category())),
     };
     StoreError::Unavailable(what)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,18 @@ pub(crate) struct Tx<'a> {
     now: Option<Timestamp>,
     seen: BTreeMap<String, (Revision, Option<String>)>,
     puts: BTreeMap<String, (Option<String>, Option<Duration>)>,
-    /// Index entries to set to a score, or to remove: the last word on each counts.
-    entries: BTreeMap<(String, String), Option<i64>>,
+    /// What becomes of index entries: the last word on each counts.
+    entries: BTreeMap<(String, String), Entry>,
+}
+
+/// What becomes of an index entry.
+enum Entry {
+    /// It is added, or moved to this score.
+    Set(i64),
+    /// It is moved to this score if it is there when the commit comes.
+    Move(i64),
+    /// It is removed.
+    Remove,
 }
 
 impl<'a> Tx<'a> {
@@ -24,7 +34,7 @@ impl<'a> Tx<'a> {
         Self { db, now: None, seen: BTreeMap::new(), puts: BTreeMap::new(), entries: BTreeMap::new() }
     }
 
-    /// The store's clock at the first read.
+    /// The store's clock at the first read; costs a step of its own only when nothing was read before.
     pub(crate) async fn now(&mut self) -> Result<Timestamp, StoreError> {
         if let Some(now) = self.now {
             return Ok(now);
@@ -60,7 +70,7 @@ impl<'a> Tx<'a> {
         value: &T,
         ttl: Option<Duration>,
     ) -> Result<(), StoreError> {
-        let text = serde_json::to_string(value).map_err(|e| StoreError::Corrupt(format!("{key}: {e}")))?;
+        let text = serde_json::to_string(value).map_err(|e| corrupt(key, &e))?;
         self.puts.insert(key.to_owned(), (Some(text), ttl));
         Ok(())
     }
@@ -72,12 +82,21 @@ impl<'a> Tx<'a> {
 
     /// Adds an index entry, or moves it to another score.
     pub(crate) fn add(&mut self, index: impl Into<String>, member: impl Into<String>, score: i64) {
-        self.entries.insert((index.into(), member.into()), Some(score));
+        self.entries.insert((index.into(), member.into()), Entry::Set(score));
+    }
+
+    /// Moves an entry that another record's owner keeps, unless it is gone by then.
+    pub(crate) fn shift(&mut self, index: impl Into<String>, member: impl Into<String>, score: i64) {
+        let entry = self.entries.entry((index.into(), member.into())).or_insert(Entry::Move(score));
+        match entry {
+            Entry::Set(at) | Entry::Move(at) => *at = score,
+            Entry::Remove => {}
+        }
     }
 
     /// Removes an index entry.
     pub(crate) fn remove(&mut self, index: impl Into<String>, member: impl Into<String>) {
-        self.entries.insert((index.into(), member.into()), None);
+        self.entries.insert((index.into(), member.into()), Entry::Remove);
     }
 
     /// Members of an index as they are now; not part of what the commit checks.
@@ -85,13 +104,20 @@ impl<'a> Tx<'a> {
         self.db.scan(index, None, Order::Ascending, limit).await
     }
 
+    /// Forgets what was to be written: an operation that is refused leaves nothing.
+    pub(crate) fn discard(&mut self) {
+        self.puts.clear();
+        self.entries.clear();
+    }
+
     /// Commits, and says whether it held. An operation that changes nothing always holds.
     pub(crate) async fn commit(self) -> Result<bool, StoreError> {
         let mut changes = Changes::default();
-        for ((index, member), score) in self.entries {
-            match score {
-                Some(score) => changes.adds.push((index, member, score)),
-                None => changes.removes.push((index, member)),
+        for ((index, member), entry) in self.entries {
+            match entry {
+                Entry::Set(score) => changes.adds.push((index, member, score)),
+                Entry::Move(score) => changes.moves.push((index, member, score)),
+                Entry::Remove => changes.removes.push((index, member)),
             }
         }
         for (key, (text, ttl)) in self.puts {
@@ -107,7 +133,8 @@ impl<'a> Tx<'a> {
         self.db.commit(changes).await
     }
 
-    async fn load(&mut self, keys: &[String]) -> Result<(), StoreError> {
+    /// Reads records in one step that will be asked for one by one.
+    pub(crate) async fn load(&mut self, keys: &[String]) -> Result<(), StoreError> {
         let unseen: Vec<String> = keys
             .iter()
             .filter(|k| !self.seen.contains_key(*k) && !self.puts.contains_key(*k))
@@ -127,7 +154,16 @@ impl<'a> Tx<'a> {
             Some((text, _)) => text.as_deref(),
             None => self.seen.get(key).and_then(|(_, text)| text.as_deref()),
         };
-        let parse = |text| serde_json::from_str(text).map_err(|e| StoreError::Corrupt(format!("{key}: {e}")));
+        let parse = |text| serde_json::from_str(text).map_err(|e| corrupt(key, &e));
         text.map(parse).transpose()
     }
+}
+
+/// Names the record and the place, never its content: a launch holds secrets, and serde's own words quote values.
+fn corrupt(key: &str, error: &serde_json::Error) -> StoreError {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "a field is missing or has another type",
+        _ => "it is not JSON",
+    };
+    StoreError::Corrupt(format!("{key}: {what}, near column {}", error.column()))
 }

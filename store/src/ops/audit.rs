@@ -31,6 +31,10 @@ impl Store {
         detail: &str,
     ) -> Result<(), StoreError> {
         transact!(self, |tx| async {
+            let key = keys::audit(&id.to_string());
+            if tx.get::<AuditEntry>(&key).await?.is_some() {
+                return Ok(());
+            }
             let entry = AuditEntry {
                 at: tx.now().await?,
                 user: user.clone(),
@@ -39,10 +43,11 @@ impl Store {
                 subject: subject.to_owned(),
                 detail: detail.to_owned(),
             };
-            tx.put(&keys::audit(&id.to_string()), &entry)?;
-            tx.add(keys::AUDIT, id.to_string(), entry.at.as_millisecond());
+            tx.put(&key, &entry)?;
+            tx.add(keys::AUDIT, id.to_string(), 0);
+            tx.add(keys::AUDIT_TIMES, id.to_string(), entry.at.as_millisecond());
             if let Some(project) = project {
-                tx.add(keys::audit_of_project(project), id.to_string(), entry.at.as_millisecond());
+                tx.add(keys::audit_of_project(project), id.to_string(), 0);
             }
             Ok::<(), StoreError>(())
         }
@@ -52,8 +57,8 @@ impl Store {
     /// A page of the trail.
     pub async fn audit_trail(&self, query: &AuditQuery) -> Result<Page<AuditEntry>, StoreError> {
         let index = query.project.as_ref().map_or_else(|| keys::AUDIT.to_owned(), keys::audit_of_project);
-        let members = self.db.scan(&index, query.cursor.as_deref(), Order::Descending, query.limit).await?;
-        let next = (members.len() == query.limit).then(|| members.last().cloned()).flatten();
+        let cursor = query.cursor.as_deref();
+        let (members, next) = self.leaf(&index, cursor, Order::Descending, query.limit).await?;
         let entry_keys: Vec<String> = members.iter().map(|m| keys::audit(m)).collect();
         Ok(Page { items: Tx::new(&self.db).get_many(&entry_keys).await?, next })
     }

@@ -2,10 +2,12 @@
 
 use crate::db::tx::Tx;
 use crate::ops::due::{self, illegal};
-use crate::ops::{placement, records, transact};
+use crate::ops::submit::{allowed, bound_to, quota};
+use crate::ops::{after, placement, records, transact};
 use crate::{Store, StoreError, keys};
 use mothball_domain::container::ContainerState;
 use mothball_domain::id::JobId;
+use mothball_domain::image::Image;
 use mothball_domain::job::{Checkpoint, Job, JobSpec};
 use mothball_domain::state::{JobState, Transition};
 use std::time::Duration;
@@ -53,8 +55,8 @@ impl Store {
 }
 
 async fn cancel(tx: &mut Tx<'_>, id: JobId) -> Result<Cancelled, StoreError> {
-    let now = tx.now().await?;
     let Some(before) = records::job(tx, id).await? else { return Ok(Cancelled::NoJob) };
+    let now = tx.now().await?;
     let mut job = before.clone();
     if job.state.is_final() {
         return Ok(Cancelled::Over(Box::new(job)));
@@ -69,15 +71,21 @@ async fn cancel(tx: &mut Tx<'_>, id: JobId) -> Result<Cancelled, StoreError> {
     if !job.cancel_requested {
         job.cancel_requested = true;
         job.note_event(now, "cancel_requested", "");
-        // Only the flag: the due time stays the lease's end.
-        tx.put(&keys::job(id), &job)?;
+        if unheld {
+            // Its node must thaw the container, and not only when the next attempt would be due.
+            job.next_attempt_at = None;
+            records::put_job(tx, Some(&before), &job, now)?;
+        } else {
+            // Only the flag: the due time stays the lease's end.
+            tx.put(&keys::job(id), &job)?;
+        }
     }
     Ok(Cancelled::Requested(Box::new(job)))
 }
 
 async fn retry(tx: &mut Tx<'_>, id: JobId, alive_within: Duration) -> Result<Retried, StoreError> {
-    let now = tx.now().await?;
     let Some(before) = records::job(tx, id).await? else { return Ok(Retried::NoJob) };
+    let now = tx.now().await?;
     let mut job = before.clone();
     if !matches!(job.state, JobState::Failed | JobState::Cancelled) {
         return Ok(Retried::NotFailed(Box::new(job)));
@@ -85,19 +93,29 @@ async fn retry(tx: &mut Tx<'_>, id: JobId, alive_within: Duration) -> Result<Ret
     if let Some(other) = image_holder(tx, &job).await? {
         return Ok(Retried::Busy(Box::new(other)));
     }
+    if let Some(why) = image_refuses(tx, &job).await? {
+        return Ok(Retried::Impossible(why));
+    }
     job.cancel_requested = false;
     job.attempt = 0;
     job.published = 0;
     job.error = None;
-    job.checkpoint = Checkpoint { created: job.checkpoint.created.clone(), ..Checkpoint::default() };
+    // What is on the node stays known; what was saved is saved anew, as the container is now.
+    job.checkpoint = Checkpoint {
+        created: job.checkpoint.created.clone(),
+        frozen: job.checkpoint.frozen.clone(),
+        ..Checkpoint::default()
+    };
     if let Some(refused) = take_container(tx, &mut job, alive_within).await? {
+        tx.discard();
         return Ok(refused);
     }
     if let Some(image) = job.spec.image() {
         tx.put(&keys::image_job(&job.project, image), &job.id)?;
     }
     illegal(job.apply(Transition::Retry, now, "retried", "by a person"))?;
-    records::put_job(tx, Some(&before), &job, now)?;
+    let due = if job.waiting_for.is_some() { after(now, due::LOOK_AGAIN) } else { now };
+    records::put_job(tx, Some(&before), &job, due)?;
     Ok(Retried::Queued(Box::new(job)))
 }
 
@@ -105,6 +123,19 @@ async fn image_holder(tx: &mut Tx<'_>, job: &Job) -> Result<Option<Job>, StoreEr
     let Some(image) = job.spec.image() else { return Ok(None) };
     let Some(holder) = tx.get::<JobId>(&keys::image_job(&job.project, image)).await? else { return Ok(None) };
     Ok(records::job(tx, holder).await?.filter(|other| !other.state.is_final()))
+}
+
+/// Why the image of a job does not allow it any more, in words.
+async fn image_refuses(tx: &mut Tx<'_>, job: &Job) -> Result<Option<String>, StoreError> {
+    if let JobSpec::DeleteImage { image, digest } = &job.spec {
+        let found: Option<Image> = tx.get(&keys::image(&job.project, image)).await?;
+        return Ok(match found {
+            Some(found) if found.digest == *digest => None,
+            Some(_) => Some(format!("image {image} has been overwritten: make a new request instead")),
+            None => Some(format!("image {image} is gone: nothing is left to delete")),
+        });
+    }
+    quota(tx, &job.project, &job.spec).await
 }
 
 /// Takes the container's uniqueness anew, and for a launch its place and GPUs.
@@ -127,8 +158,7 @@ async fn take_container(
     let state = container.state;
     let allowed = match &job.spec {
         JobSpec::Launch => matches!(state, ContainerState::Error | ContainerState::Parked),
-        JobSpec::Delete => !matches!(state, ContainerState::Deleted | ContainerState::Initializing),
-        _ => state.exists(),
+        spec => allowed(spec, state),
     };
     if !allowed {
         return impossible(format!("container {} is {state}: make a new request instead", container.name));
@@ -141,10 +171,12 @@ async fn take_container(
         container.state = ContainerState::Initializing;
         container.reason = None;
         if job.checkpoint.created.is_none() {
-            records::release_place(tx, &mut container).await?;
-            (job.node, container.node) = (None, None);
+            placement::unplace(tx, job, &mut container).await?;
             placement::try_place(tx, job, &mut container, alive_within).await?;
         }
+    } else {
+        // It may have been parked and woken elsewhere since.
+        job.node = bound_to(&container);
     }
     records::put_container(tx, Some(&before), &container)?;
     Ok(None)

@@ -1,7 +1,7 @@
 //! Holding a job: claim, renew, checkpoint. What the holder writes carries its fence.
 
 use crate::db::tx::Tx;
-use crate::ops::{records, transact};
+use crate::ops::{after, records, transact};
 use crate::{Store, StoreError};
 use mothball_domain::container::ContainerState;
 use mothball_domain::id::{Fence, JobId};
@@ -87,7 +87,8 @@ impl Store {
     }
 }
 
-/// The job, if `fence` holds it.
+/// The job, if `fence` holds it. A lease that has ended but that nobody has taken over still counts: the fence is
+/// what guards, the lease only says when others may take over.
 pub(crate) async fn held(tx: &mut Tx<'_>, id: JobId, fence: Fence) -> Result<Option<Job>, StoreError> {
     Ok(records::job(tx, id).await?.filter(|job| job.state == JobState::Running && job.fence == fence))
 }
@@ -99,8 +100,8 @@ async fn claim(
     instance: &str,
     lease: Duration,
 ) -> Result<Claim, StoreError> {
-    let now = tx.now().await?;
     let Some(before) = records::job(tx, id).await? else { return Ok(Claim::Over) };
+    let now = tx.now().await?;
     let mut job = before.clone();
     if job.state.is_final() {
         return Ok(Claim::Over);
@@ -132,7 +133,7 @@ async fn claim(
     if job.apply(Transition::Claim, now, "claimed", event).is_err() {
         return Ok(Claim::Over);
     }
-    let until = now + lease;
+    let until = after(now, lease);
     job.attempt += 1;
     job.fence = job.fence.next();
     job.started_at.get_or_insert(now);
@@ -160,10 +161,9 @@ async fn renew(
     lease: Duration,
     progress: Option<Progress>,
 ) -> Result<Renewal, StoreError> {
-    let now = tx.now().await?;
     let Some(before) = held(tx, id, fence).await? else { return Ok(Renewal::Lost) };
     let mut job = before.clone();
-    let until = now + lease;
+    let until = after(tx.now().await?, lease);
     if let Some(lease) = &mut job.lease {
         lease.until = until;
     }
@@ -178,8 +178,8 @@ async fn checkpoint(
     fence: Fence,
     written: &Checkpointed,
 ) -> Result<Renewal, StoreError> {
-    let now = tx.now().await?;
     let Some(mut job) = held(tx, id, fence).await? else { return Ok(Renewal::Lost) };
+    let now = tx.now().await?;
     if let Some(step) = written.step.filter(|step| job.step != Some(*step)) {
         job.step = Some(step);
         job.progress = None;

@@ -119,11 +119,11 @@ impl Store {
             let container_keys: Vec<String> = ids.map(keys::container).collect();
             for container in Tx::new(&self.db).get_many::<Container>(&container_keys).await? {
                 if matches(&container) {
+                    if items.len() >= query.limit {
+                        let next = items.last().map(|c: &Container| c.id.to_string());
+                        return Ok(Page { items, next });
+                    }
                     items.push(container);
-                }
-                if items.len() == query.limit {
-                    let next = items.last().map(|c| c.id.to_string());
-                    return Ok(Page { items, next });
                 }
             }
             if members.len() < BATCH {
@@ -143,17 +143,12 @@ impl Store {
     }
 
     /// Takes a container that Mothball did not launch under its care; it is billed from now. `Err` in the inner result
-    /// names the container that is in the way. Idempotent by the Docker id on that node.
+    /// names the container that is in the way: by its name, its Docker id, or a GPU it holds. Idempotent by the Docker
+    /// id on that node.
     pub async fn adopt(
         &self,
         adopted: &AdoptedContainer,
     ) -> Result<Result<Container, ContainerId>, StoreError> {
-        let known =
-            ContainerQuery { node: Some(adopted.node.clone()), limit: usize::MAX, ..Default::default() };
-        let known = self.containers(&known).await?.items.into_iter();
-        if let Some(known) = known.into_iter().find(|c| c.docker_id.as_ref() == Some(&adopted.docker_id)) {
-            return Ok(if known.name == adopted.name { Ok(known) } else { Err(known.id) });
-        }
         transact!(self, |tx| adopt(tx, adopted).await)
     }
 
@@ -192,9 +187,27 @@ async fn adopt(
     tx: &mut Tx<'_>,
     adopted: &AdoptedContainer,
 ) -> Result<Result<Container, ContainerId>, StoreError> {
+    /// More than any node runs.
+    const ON_NODE_MAX: usize = 10_000;
+    let name = keys::container_name(&adopted.project, &adopted.name);
+    let held = keys::reservations(&adopted.node);
+    // Every adoption on the node writes its reservations: of two at once the second sees the first one's container.
+    tx.load(&[name.clone(), held.clone(), keys::CONTAINER_COUNTER.to_owned()]).await?;
     let now = tx.now().await?;
-    if let Some(taken) = tx.get(&keys::container_name(&adopted.project, &adopted.name)).await? {
+    let members = tx.scan(&keys::containers_on_node(&adopted.node), ON_NODE_MAX).await?;
+    let ids = members.iter().filter_map(|m| m.parse().ok()).map(ContainerId);
+    let there: Vec<Container> = tx.get_many(&ids.map(keys::container).collect::<Vec<_>>()).await?;
+    if let Some(known) = there.into_iter().find(|c| c.docker_id.as_ref() == Some(&adopted.docker_id)) {
+        let same = known.name == adopted.name && known.project == adopted.project;
+        return Ok(if same { Ok(known) } else { Err(known.id) });
+    }
+    if let Some(taken) = tx.get(&name).await? {
         return Ok(Err(taken));
+    }
+    let mut reservations: Reservations = tx.get(&held).await?.unwrap_or_default();
+    let shared = reservations.held.iter().find(|(_, gpus)| gpus.iter().any(|g| adopted.gpus.contains(g)));
+    if let Some((holder, _)) = shared {
+        return Ok(Err(*holder));
     }
     let number: u64 = tx.get(keys::CONTAINER_COUNTER).await?.unwrap_or(0) + 1;
     tx.put(keys::CONTAINER_COUNTER, &number)?;
@@ -223,17 +236,15 @@ async fn adopt(
         adopted: true,
     };
     container.start_billing(now);
-    let key = keys::reservations(&adopted.node);
-    let mut reservations: Reservations = tx.get(&key).await?.unwrap_or_default();
     reservations.held.insert(container.id, adopted.gpus.clone());
-    tx.put(&key, &reservations)?;
+    tx.put(&held, &reservations)?;
     records::put_container(tx, None, &container)?;
     Ok(Ok(container))
 }
 
 async fn forget(tx: &mut Tx<'_>, id: ContainerId) -> Result<bool, StoreError> {
-    let now = tx.now().await?;
     let Some(before) = records::container(tx, id).await? else { return Ok(false) };
+    let now = tx.now().await?;
     let busy = match before.job {
         Some(job) => records::job(tx, job).await?.is_some_and(|job| !job.state.is_final()),
         None => false,
@@ -251,8 +262,8 @@ async fn forget(tx: &mut Tx<'_>, id: ContainerId) -> Result<bool, StoreError> {
 }
 
 async fn observe(tx: &mut Tx<'_>, node_uid: &str, seen: &Observed) -> Result<(), StoreError> {
-    let now = tx.now().await?;
     let Some(before) = records::container(tx, seen.id).await? else { return Ok(()) };
+    let now = tx.now().await?;
     let ours =
         before.node_uid.as_deref() == Some(node_uid) && before.docker_id.as_ref() == Some(&seen.docker_id);
     let busy = match before.job {

@@ -1,8 +1,9 @@
 //! What is due. Every unfinished job has exactly one due time: now (publish it), later (publish it again, or its
 //! retry), or its lease's end. Retries, lost messages, crashed workers and crashed APIs are this one mechanism.
 
+use crate::db::Order;
 use crate::db::tx::Tx;
-use crate::ops::{placement, records, transact};
+use crate::ops::{after, placement, records, transact};
 use crate::{Store, StoreError, keys};
 use jiff::Timestamp;
 use mothball_domain::failure::{Failure, FailureClass};
@@ -58,22 +59,27 @@ impl Store {
         transact!(self, |tx| mark_published(tx, id).await)
     }
 
-    /// Ends the leases of `node`'s earlier worker runs at once. The caller holds the node's lock, which proves that
-    /// they are dead. Returns the jobs that are due again. Idempotent.
+    /// Ends the leases of `node`'s earlier worker runs at once, and has the jobs that wait for this node published
+    /// again without the wait that spared its queue while it was away. The caller holds the node's lock, which
+    /// proves that the earlier runs are dead. Returns the jobs that are due now. Idempotent.
     pub async fn rescue_node(&self, node: &NodeName, instance: &str) -> Result<Vec<JobId>, StoreError> {
-        /// More than any worker runs at once.
-        const HELD_MAX: usize = 1000;
+        const BATCH: usize = 200;
         let index = keys::jobs_on_node(node);
-        let members = self.db.scan(&index, None, crate::db::Order::Ascending, HELD_MAX).await?;
-        let mut rescued = Vec::new();
-        for id in members.iter().filter_map(|m| m.parse::<JobId>().ok()) {
-            let was_left: Result<bool, StoreError> =
-                transact!(self, |tx| rescue_left(tx, id, node, instance).await);
-            if was_left? {
-                rescued.push(id);
+        let (mut rescued, mut after) = (Vec::new(), None);
+        loop {
+            let members = self.db.scan(&index, after.as_deref(), Order::Ascending, BATCH).await?;
+            for id in members.iter().filter_map(|m| m.parse::<JobId>().ok()) {
+                let is_due: Result<bool, StoreError> =
+                    transact!(self, |tx| rescue_left(tx, id, node, instance).await);
+                if is_due? {
+                    rescued.push(id);
+                }
             }
+            if members.len() < BATCH {
+                return Ok(rescued);
+            }
+            after = members.into_iter().next_back();
         }
-        Ok(rescued)
     }
 }
 
@@ -83,21 +89,27 @@ async fn rescue_left(
     node: &NodeName,
     instance: &str,
 ) -> Result<bool, StoreError> {
-    let now = tx.now().await?;
-    let left = |job: &Job| {
-        job.state == JobState::Running
-            && job.lease.as_ref().is_some_and(|l| l.node == *node && l.instance != instance)
+    let Some(before) = records::job(tx, id).await?.filter(|job| !job.state.is_final()) else {
+        return Ok(false);
     };
-    let Some(before) = records::job(tx, id).await?.filter(left) else { return Ok(false) };
+    let now = tx.now().await?;
     let mut job = before.clone();
-    rescue(tx, &mut job, now).await?;
+    if job.state == JobState::Running {
+        if !job.lease.as_ref().is_some_and(|l| l.node == *node && l.instance != instance) {
+            return Ok(false);
+        }
+        rescue(tx, &mut job, now).await?;
+    } else if job.next_attempt_at.is_some_and(|at| at > now) {
+        return Ok(false);
+    }
+    job.published = 0;
     records::put_job(tx, Some(&before), &job, now)?;
-    Ok(true)
+    Ok(!job.state.is_final())
 }
 
 async fn attend(tx: &mut Tx<'_>, id: JobId, attention: Attention) -> Result<Attend, StoreError> {
-    let now = tx.now().await?;
     let found = records::job(tx, id).await?.filter(|job| !job.state.is_final());
+    let now = tx.now().await?;
     let Some(before) = found else {
         tx.remove(keys::DUE, id.to_string());
         return Ok(Attend::Nothing);
@@ -131,7 +143,7 @@ async fn attend(tx: &mut Tx<'_>, id: JobId, attention: Attention) -> Result<Atte
     let settled = job.state.is_final();
     let waits = job.node.is_none() && job.waiting_for.is_some();
     // Shown again soon unless the caller says that it was published: a scheduler that dies here loses nothing.
-    let due = if waits { now + LOOK_AGAIN } else { now + PUBLISH_RETRY };
+    let due = after(now, if waits { LOOK_AGAIN } else { PUBLISH_RETRY });
     records::put_job(tx, Some(&before), &job, due)?;
     Ok(match (settled, waits) {
         (true, _) => Attend::Settled(Box::new(job)),
@@ -147,7 +159,8 @@ pub(crate) async fn rescue(tx: &mut Tx<'_>, job: &mut Job, now: Timestamp) -> Re
     let failure = Failure::transient(FailureClass::Timeout, sentence.clone())
         .with_hint("Retry the job; if it happens again, ask the operator to look at the node's worker.");
     job.error = Some(failure.clone());
-    if job.has_attempts_left() {
+    // One that is to be stopped, and needs no more work for that, is cancelled by whoever looks at it next.
+    if job.has_attempts_left() || (job.cancel_requested && !needs_thaw(job)) {
         illegal(job.apply(Transition::LeaseExpired, now, "lease_expired", sentence))?;
         job.next_attempt_at = None;
         return Ok(());
@@ -194,9 +207,7 @@ async fn without_node(
             && let Some(before) = records::container(tx, id).await?
         {
             let mut container = before.clone();
-            records::release_place(tx, &mut container).await?;
-            container.node = None;
-            container.node_uid = None;
+            placement::unplace(tx, job, &mut container).await?;
             records::put_container(tx, Some(&before), &container)?;
         }
         job.note_event(now, "replaced", format!("node {name} does not report"));
@@ -235,12 +246,16 @@ async fn place(
 }
 
 async fn mark_published(tx: &mut Tx<'_>, id: JobId) -> Result<(), StoreError> {
-    let now = tx.now().await?;
     let waits = |job: &Job| matches!(job.state, JobState::Queued | JobState::Retrying);
     let Some(mut job) = records::job(tx, id).await?.filter(waits) else { return Ok(()) };
+    let now = tx.now().await?;
+    // The note came late: the job was claimed and has failed meanwhile, and its retry must not wait for the queue.
+    if job.next_attempt_at.is_some_and(|at| at > now) {
+        return Ok(());
+    }
     let before = job.clone();
     job.published = job.published.saturating_add(1);
-    let due = now + retry::publish_again(job.published);
+    let due = after(now, retry::publish_again(job.published));
     records::put_job(tx, Some(&before), &job, due)
 }
 

@@ -54,8 +54,7 @@ impl Store {
         limit: usize,
     ) -> Result<Page<Image>, StoreError> {
         let index = keys::images_of_project(project);
-        let members = self.db.scan(&index, after, Order::Ascending, limit).await?;
-        let next = (members.len() == limit).then(|| members.last().cloned()).flatten();
+        let (members, next) = self.leaf(&index, after, Order::Ascending, limit).await?;
         let image_keys: Vec<String> = members.iter().map(|m| format!("image:{project}:{m}")).collect();
         Ok(Page { items: Tx::new(&self.db).get_many(&image_keys).await?, next })
     }
@@ -103,7 +102,8 @@ fn needs(container: &Container, digest: &Digest, image: &ImageRef) -> bool {
     let launches_from = matches!(&container.launch.source, Source::Custom { digest: d, .. } if d == digest);
     match container.state {
         ContainerState::Parked => container.parked_image.as_ref() == Some(image) || launches_from,
-        ContainerState::Initializing => launches_from,
+        // A person may have a failed launch tried again.
+        ContainerState::Initializing | ContainerState::Error => launches_from,
         _ => false,
     }
 }
@@ -114,8 +114,8 @@ async fn record_image(
     fence: Fence,
     draft: &ImageDraft,
 ) -> Result<Renewal, StoreError> {
-    let now = tx.now().await?;
     let Some(mut job) = held(tx, id, fence).await? else { return Ok(Renewal::Lost) };
+    let now = tx.now().await?;
     let Some(image) = job.spec.image().cloned() else { return Ok(Renewal::Lost) };
     let before: Option<Image> = tx.get(&keys::image(&job.project, &image)).await?;
     let mut previous = before.as_ref().map(|b| b.previous.clone()).unwrap_or_default();

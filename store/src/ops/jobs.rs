@@ -69,22 +69,25 @@ impl Store {
         let mut items = Vec::new();
         let mut after = query.cursor.map(|id| id.to_string());
         let mut looked_at = 0;
+        // One more than asked is looked for, to know whether there is a next page.
+        let mut batch = query.limit.saturating_add(1).clamp(1, BATCH);
         loop {
-            let members = self.db.scan(&index, after.as_deref(), Order::Descending, BATCH).await?;
+            let members = self.db.scan(&index, after.as_deref(), Order::Descending, batch).await?;
             let job_keys: Vec<String> = members.iter().map(|m| format!("job:{m}")).collect();
             for job in Tx::new(&self.db).get_many::<Job>(&job_keys).await? {
                 if matches(&job) {
+                    if items.len() >= query.limit {
+                        let next = items.last().map(|job: &Job| job.id.to_string());
+                        return Ok(Page { items, next });
+                    }
                     items.push(job);
-                }
-                if items.len() == query.limit {
-                    let next = items.last().map(|job| job.id.to_string());
-                    return Ok(Page { items, next });
                 }
             }
             looked_at += members.len();
-            if members.len() < BATCH {
+            if members.len() < batch {
                 return Ok(Page { items, next: None });
             }
+            batch = BATCH;
             after = members.into_iter().next_back();
             if looked_at >= LOOKED_AT_MAX {
                 return Ok(Page { items, next: after });
@@ -94,36 +97,34 @@ impl Store {
 
     /// How many jobs stand where: every kind in every state, zeros included.
     pub async fn job_counts(&self) -> Result<Vec<JobCount>, StoreError> {
-        let mut counts = Vec::new();
-        for kind in JobKind::ALL {
-            for state in JobState::ALL {
-                let index = keys::jobs_in_state(kind, state);
-                let count = self.db.count(&index).await?;
-                let oldest = if count > 0 && !state.is_final() { self.oldest(&index).await? } else { None };
-                counts.push(JobCount { kind, state, count, oldest });
-            }
+        let places = || JobKind::ALL.into_iter().flat_map(|kind| JobState::ALL.map(|state| (kind, state)));
+        let indexes: Vec<String> = places().map(|(kind, state)| keys::jobs_in_state(kind, state)).collect();
+        let mut counts = Vec::with_capacity(indexes.len());
+        for ((kind, state), (index, count)) in
+            places().zip(indexes.iter().zip(self.db.count(&indexes).await?))
+        {
+            let oldest = if count > 0 && !state.is_final() { self.oldest(index).await? } else { None };
+            counts.push(JobCount { kind, state, count, oldest });
         }
         Ok(counts)
     }
 
     /// How many unfinished jobs there are, and how many have a due time: the two are equal.
     pub async fn unfinished_and_due(&self) -> Result<(u64, u64), StoreError> {
-        let mut unfinished = 0;
-        for kind in JobKind::ALL {
-            for state in JobState::ALL.into_iter().filter(|s| !s.is_final()) {
-                unfinished += self.db.count(&keys::jobs_in_state(kind, state)).await?;
-            }
-        }
-        Ok((unfinished, self.db.count(keys::DUE).await?))
+        let unfinished = || JobState::ALL.into_iter().filter(|s| !s.is_final());
+        let in_state = |kind| unfinished().map(move |state| keys::jobs_in_state(kind, state));
+        let mut indexes = vec![keys::DUE.to_owned()];
+        indexes.extend(JobKind::ALL.into_iter().flat_map(in_state));
+        let counts = self.db.count(&indexes).await?;
+        Ok((counts.iter().skip(1).sum(), counts.first().copied().unwrap_or(0)))
     }
 
     /// How many containers stand where, deleted ones left out.
     pub async fn container_counts(&self) -> Result<Vec<(ContainerState, u64)>, StoreError> {
-        let mut counts = Vec::new();
-        for state in ContainerState::ALL.into_iter().filter(|s| *s != ContainerState::Deleted) {
-            counts.push((state, self.db.count(&keys::containers_in_state(state)).await?));
-        }
-        Ok(counts)
+        let states: Vec<ContainerState> =
+            ContainerState::ALL.into_iter().filter(|s| *s != ContainerState::Deleted).collect();
+        let indexes: Vec<String> = states.iter().map(|s| keys::containers_in_state(*s)).collect();
+        Ok(states.into_iter().zip(self.db.count(&indexes).await?).collect())
     }
 
     async fn oldest(&self, index: &str) -> Result<Option<Timestamp>, StoreError> {

@@ -16,8 +16,16 @@ pub(crate) mod retention;
 pub(crate) mod settle;
 pub(crate) mod submit;
 
+use crate::db::Order;
+use crate::{Store, StoreError};
+use jiff::Timestamp;
 use rand::RngExt;
 use std::time::Duration;
+
+/// `now` and a wait, as far as time goes: a setting that means "for ever" is no error.
+pub(crate) fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    now.saturating_add(wait).unwrap_or(Timestamp::MAX)
+}
 
 /// Times that an operation is decided anew because somebody changed what it read.
 pub(crate) const ATTEMPTS_MAX: u32 = 40;
@@ -27,6 +35,23 @@ pub(crate) async fn back_off(attempt: u32) {
     let longest_us = 200u64 << attempt.min(8);
     let wait_us = rand::rng().random_range(0..longest_us);
     tokio::time::sleep(Duration::from_micros(wait_us)).await;
+}
+
+impl Store {
+    /// The members of an index that make a page, and where the next page begins if there is one.
+    pub(crate) async fn leaf(
+        &self,
+        index: &str,
+        after: Option<&str>,
+        order: Order,
+        limit: usize,
+    ) -> Result<(Vec<String>, Option<String>), StoreError> {
+        let mut members = self.db.scan(index, after, order, limit.saturating_add(1)).await?;
+        let more = members.len() > limit;
+        members.truncate(limit);
+        let next = members.last().filter(|_| more).cloned();
+        Ok((members, next))
+    }
 }
 
 /// Runs `$body`, which decides with the transaction `$tx`, until its commit holds.

@@ -3,7 +3,7 @@
 use crate::db::Order;
 use crate::db::tx::Tx;
 use crate::ops::placement::NODES_MAX;
-use crate::ops::transact;
+use crate::ops::{records, transact};
 use crate::{Store, StoreError, keys};
 use mothball_domain::name::NodeName;
 use mothball_domain::node::{Node, NodeReport, Reservations};
@@ -59,12 +59,14 @@ impl Store {
     pub async fn nodes(&self) -> Result<Vec<(Node, Reservations)>, StoreError> {
         let members = self.db.scan(keys::NODES, None, Order::Ascending, NODES_MAX).await?;
         let mut tx = Tx::new(&self.db);
-        let node_keys: Vec<String> = members.iter().map(|m| format!("node:{m}")).collect();
-        let nodes: Vec<Node> = tx.get_many(&node_keys).await?;
-        let mut all = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            let reservations = tx.get(&keys::reservations(&node.name)).await?.unwrap_or_default();
-            all.push((node, reservations));
+        let names: Vec<NodeName> = members.into_iter().filter_map(|m| NodeName::new(m).ok()).collect();
+        tx.load(&names.iter().flat_map(|n| [keys::node(n), keys::reservations(n)]).collect::<Vec<_>>())
+            .await?;
+        let mut all = Vec::with_capacity(names.len());
+        for name in &names {
+            if let Some(node) = tx.get(&keys::node(name)).await? {
+                all.push((node, tx.get(&keys::reservations(name)).await?.unwrap_or_default()));
+            }
         }
         Ok(all)
     }
@@ -82,9 +84,9 @@ impl Store {
 }
 
 async fn register(tx: &mut Tx<'_>, run: &NodeRun, report: &NodeReport) -> Result<Registered, StoreError> {
-    let now = tx.now().await?;
     let key = keys::node(&run.name);
     let known: Option<Node> = tx.get(&key).await?;
+    let now = tx.now().await?;
     if let Some(other) = known.as_ref().filter(|n| n.uid != run.uid) {
         return Ok(Registered::Refused(other.uid.clone()));
     }
@@ -101,7 +103,7 @@ async fn register(tx: &mut Tx<'_>, run: &NodeRun, report: &NodeReport) -> Result
     };
     tx.put(&key, &node)?;
     tx.add(keys::NODES, run.name.as_str(), 0);
-    wake_waiting(tx).await?;
+    records::wake_waiting(tx).await?;
     Ok(Registered::Yes(Box::new(node)))
 }
 
@@ -111,12 +113,14 @@ async fn heartbeat(
     report: &NodeReport,
     strays: &[String],
 ) -> Result<bool, StoreError> {
-    let now = tx.now().await?;
     let key = keys::node(&run.name);
     let ours = |n: &Node| n.uid == run.uid && n.instance == run.instance;
     let Some(mut node) = tx.get::<Node>(&key).await?.filter(ours) else { return Ok(false) };
-    node.heartbeat_at = now;
-    node.stopped_at = None;
+    // A run that has stopped stays stopped: a heartbeat that was under way must not bring its node back.
+    node.heartbeat_at = tx.now().await?;
+    if node.report.gpus != report.gpus {
+        records::wake_waiting(tx).await?;
+    }
     node.report = report.clone();
     node.strays = strays.to_vec();
     tx.put(&key, &node)?;
@@ -124,11 +128,10 @@ async fn heartbeat(
 }
 
 async fn stopped(tx: &mut Tx<'_>, run: &NodeRun) -> Result<(), StoreError> {
-    let now = tx.now().await?;
     let key = keys::node(&run.name);
-    let ours = |n: &Node| n.uid == run.uid && n.instance == run.instance;
+    let ours = |n: &Node| n.uid == run.uid && n.instance == run.instance && n.stopped_at.is_none();
     if let Some(mut node) = tx.get::<Node>(&key).await?.filter(ours) {
-        node.stopped_at = Some(now);
+        node.stopped_at = Some(tx.now().await?);
         tx.put(&key, &node)?;
     }
     Ok(())
@@ -139,11 +142,12 @@ async fn drain(tx: &mut Tx<'_>, name: &NodeName, drained: bool) -> Result<Option
     let Some(mut node) = tx.get::<Node>(&key).await? else { return Ok(None) };
     node.drained = drained;
     tx.put(&key, &node)?;
-    wake_waiting(tx).await?;
+    records::wake_waiting(tx).await?;
     Ok(Some(node))
 }
 
 async fn forget(tx: &mut Tx<'_>, name: &NodeName) -> Result<bool, StoreError> {
+    tx.load(&[keys::node(name), keys::reservations(name)]).await?;
     let held: Option<Reservations> = tx.get(&keys::reservations(name)).await?;
     let known: Option<Node> = tx.get(&keys::node(name)).await?;
     if known.is_none() || held.is_some_and(|h| !h.held.is_empty()) {
@@ -153,13 +157,4 @@ async fn forget(tx: &mut Tx<'_>, name: &NodeName) -> Result<bool, StoreError> {
     tx.delete(&keys::reservations(name));
     tx.remove(keys::NODES, name.as_str());
     Ok(true)
-}
-
-/// Has launches that wait for room looked at now.
-async fn wake_waiting(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    let now = tx.now().await?;
-    for member in tx.scan(keys::WAITING, 100).await? {
-        tx.add(keys::DUE, member, now.as_millisecond());
-    }
-    Ok(())
 }

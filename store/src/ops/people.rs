@@ -94,7 +94,7 @@ impl Store {
         transact!(self, |tx| set_quota(tx, project, bytes, images).await)
     }
 
-    /// Records a key. Idempotent.
+    /// Records a key. Idempotent: the same secret again gives the key there is.
     pub async fn create_key(&self, draft: &KeyDraft) -> Result<ApiKey, StoreError> {
         transact!(self, |tx| create_key(tx, draft).await)
     }
@@ -112,7 +112,9 @@ impl Store {
         let members = self.db.scan(&keys::keys_of_user(user), None, Order::Ascending, OF_USER_MAX).await?;
         let digests = members.iter().filter_map(|m| m.split_once(' '));
         let key_keys: Vec<String> = digests.map(|(_, sha256)| keys::key(sha256)).collect();
-        Tx::new(&self.db).get_many(&key_keys).await
+        let mut all: Vec<ApiKey> = Tx::new(&self.db).get_many(&key_keys).await?;
+        all.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(all)
     }
 
     /// Takes a key away. False when the user has no such key. Idempotent.
@@ -127,18 +129,17 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<T>, StoreError> {
-        let members = self.db.scan(index, after, Order::Ascending, limit).await?;
-        let next = (members.len() == limit).then(|| members.last().cloned()).flatten();
+        let (members, next) = self.leaf(index, after, Order::Ascending, limit).await?;
         let record_keys: Vec<String> = members.iter().map(|m| format!("{kind}:{m}")).collect();
         Ok(Page { items: Tx::new(&self.db).get_many(&record_keys).await?, next })
     }
 }
 
 async fn create_user(tx: &mut Tx<'_>, name: &UserName, operator: bool) -> Result<(User, bool), StoreError> {
-    let now = tx.now().await?;
     if let Some(user) = tx.get(&keys::user(name)).await? {
         return Ok((user, false));
     }
+    let now = tx.now().await?;
     let user = User { name: name.clone(), operator, created_at: now, disabled: false };
     tx.put(&keys::user(name), &user)?;
     tx.add(keys::USERS, name.as_str(), 0);
@@ -159,10 +160,10 @@ async fn change_user(
 }
 
 async fn create_project(tx: &mut Tx<'_>, name: &ProjectName) -> Result<(Project, bool), StoreError> {
-    let now = tx.now().await?;
     if let Some(project) = tx.get(&keys::project(name)).await? {
         return Ok((project, false));
     }
+    let now = tx.now().await?;
     let project = Project {
         name: name.clone(),
         members: std::collections::BTreeMap::new(),
@@ -181,21 +182,19 @@ async fn set_member(
     user: &UserName,
     role: Option<Role>,
 ) -> Result<Option<Project>, StoreError> {
+    tx.load(&[keys::user(user), keys::project(project)]).await?;
     let known: Option<User> = tx.get(&keys::user(user)).await?;
     let Some(mut record) = tx.get::<Project>(&keys::project(project)).await?.filter(|_| known.is_some())
     else {
         return Ok(None);
     };
     let index = keys::projects_of_user(user);
-    match role {
-        Some(role) => {
-            record.members.insert(user.clone(), role);
-            tx.add(index, project.as_str(), 0);
-        }
-        None => {
-            record.members.remove(user);
-            tx.remove(index, project.as_str());
-        }
+    if let Some(role) = role {
+        record.members.insert(user.clone(), role);
+        tx.add(index, project.as_str(), 0);
+    } else {
+        record.members.remove(user);
+        tx.remove(index, project.as_str());
     }
     tx.put(&keys::project(project), &record)?;
     Ok(Some(record))
@@ -215,6 +214,9 @@ async fn set_quota(
 }
 
 async fn create_key(tx: &mut Tx<'_>, draft: &KeyDraft) -> Result<ApiKey, StoreError> {
+    if let Some(key) = tx.get(&keys::key(&draft.sha256)).await? {
+        return Ok(key);
+    }
     let now = tx.now().await?;
     let key = ApiKey {
         id: draft.id.clone(),

@@ -6,7 +6,7 @@ use crate::keys;
 use crate::ops::records;
 use jiff::Timestamp;
 use mothball_domain::container::Container;
-use mothball_domain::id::JobId;
+use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::job::Job;
 use mothball_domain::name::NodeName;
 use mothball_domain::node::{Node, Reservations};
@@ -22,6 +22,17 @@ const EARLIER_MAX: usize = 100;
 pub(crate) fn is_alive(node: &Node, now: Timestamp, alive_within: Duration) -> bool {
     let silent_ms = now.as_millisecond() - node.heartbeat_at.as_millisecond();
     node.stopped_at.is_none() && silent_ms <= alive_within.as_millis() as i64
+}
+
+/// Takes the node and the GPUs away from a launch that has made nothing there.
+pub(crate) async fn unplace(
+    tx: &mut Tx<'_>,
+    job: &mut Job,
+    container: &mut Container,
+) -> Result<(), StoreError> {
+    records::release_place(tx, container).await?;
+    (job.node, container.node, container.node_uid) = (None, None, None);
+    Ok(())
 }
 
 /// Places the launch of `container`, or says in the job what it waits for. Writes the reservation and the
@@ -63,15 +74,12 @@ pub(crate) async fn try_place(
 async fn candidates(tx: &mut Tx<'_>, alive_within: Duration) -> Result<Vec<Candidate>, StoreError> {
     let names: Vec<NodeName> =
         tx.scan(keys::NODES, NODES_MAX).await?.into_iter().filter_map(|n| NodeName::new(n).ok()).collect();
-    let node_keys: Vec<String> = names.iter().map(keys::node).collect();
-    let nodes: Vec<Node> = tx.get_many(&node_keys).await?;
-    let reservation_keys: Vec<String> = nodes.iter().map(|n| keys::reservations(&n.name)).collect();
-    // One read for all; those without a record hold nothing.
-    tx.get_many::<Reservations>(&reservation_keys).await?;
+    tx.load(&names.iter().flat_map(|n| [keys::node(n), keys::reservations(n)]).collect::<Vec<_>>()).await?;
     let now = tx.now().await?;
-    let mut candidates = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let reservations = tx.get(&keys::reservations(&node.name)).await?.unwrap_or_default();
+    let mut candidates = Vec::with_capacity(names.len());
+    for name in &names {
+        let Some(node) = tx.get::<Node>(&keys::node(name)).await? else { continue };
+        let reservations = tx.get(&keys::reservations(name)).await?.unwrap_or_default();
         let alive = is_alive(&node, now, alive_within);
         candidates.push(Candidate { node, reservations, alive });
     }
@@ -87,16 +95,17 @@ async fn earlier_launch(
     let largest =
         candidates.iter().filter(|c| c.alive && !c.node.drained).map(|c| c.node.report.gpus.len()).max();
     let waiting = tx.scan(keys::WAITING, EARLIER_MAX).await?;
-    for earlier in waiting.iter().filter_map(|m| m.parse::<JobId>().ok()).take_while(|m| *m < id) {
-        let Some(job) = records::job(tx, earlier).await? else { continue };
-        if job.state.is_final() || job.node.is_some() || job.cancel_requested {
-            continue;
-        }
-        let Some(container) = job.container else { continue };
+    let before = waiting.iter().filter_map(|m| m.parse::<JobId>().ok()).take_while(|m| *m < id);
+    let jobs: Vec<Job> = tx.get_many(&before.map(keys::job).collect::<Vec<_>>()).await?;
+    let still_waits = |job: &&Job| !job.state.is_final() && job.node.is_none() && !job.cancel_requested;
+    let waiting: Vec<(JobId, ContainerId)> =
+        jobs.iter().filter(still_waits).filter_map(|job| Some((job.id, job.container?))).collect();
+    tx.load(&waiting.iter().map(|(_, c)| keys::container(*c)).collect::<Vec<_>>()).await?;
+    for (job, container) in waiting {
         let Some(container) = records::container(tx, container).await? else { continue };
         let wanted = container.launch.flavor.gpus as usize;
         if wanted > 0 && largest.is_some_and(|l| wanted <= l) {
-            return Ok(Some(earlier));
+            return Ok(Some(job));
         }
     }
     Ok(None)

@@ -8,6 +8,7 @@ use mothball_domain::container::{Container, ContainerState};
 use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::image::Image;
 use mothball_domain::job::{Job, JobSpec};
+use mothball_domain::name::NodeName;
 use mothball_domain::node::Reservations;
 use mothball_domain::state::JobState;
 
@@ -48,13 +49,21 @@ pub(crate) fn put_job(
         tx.add(keys::DUE, &member, due.as_millisecond());
         tx.remove(keys::FINISHED, &member);
     }
-    if job.spec == JobSpec::Launch && job.node.is_none() && job.state == JobState::Queued {
+    if let JobSpec::Snapshot { image, .. } = &job.spec {
+        let index = keys::saving_of_project(&job.project);
+        if job.state.is_final() {
+            tx.remove(index, image.to_string());
+        } else {
+            tx.add(index, image.to_string(), 0);
+        }
+    }
+    let waits = matches!(job.state, JobState::Queued | JobState::Retrying);
+    if job.spec == JobSpec::Launch && job.node.is_none() && waits {
         tx.add(keys::WAITING, &member, 0);
     } else {
         tx.remove(keys::WAITING, &member);
     }
-    let held_by = |job: &Job| job.lease.as_ref().map(|l| l.node.clone());
-    let (was, is) = (before.and_then(held_by), held_by(job));
+    let (was, is) = (before.and_then(concerns), concerns(job));
     if let Some(node) = was.filter(|n| Some(n) != is.as_ref()) {
         tx.remove(keys::jobs_on_node(&node), &member);
     }
@@ -64,14 +73,18 @@ pub(crate) fn put_job(
     tx.put(&keys::job(job.id), job)
 }
 
-/// Takes a job and all its index entries away.
+/// The node whose worker an unfinished job waits for or is held by.
+fn concerns(job: &Job) -> Option<NodeName> {
+    let node = job.lease.as_ref().map(|lease| &lease.node).or(job.node.as_ref());
+    node.filter(|_| !job.state.is_final()).cloned()
+}
+
+/// Takes a job that is over and all its index entries away.
 pub(crate) fn remove_job(tx: &mut Tx<'_>, job: &Job) {
     let member = job.id.to_string();
     for index in [
         keys::JOBS.to_owned(),
-        keys::DUE.to_owned(),
         keys::FINISHED.to_owned(),
-        keys::WAITING.to_owned(),
         keys::jobs_of_user(&job.user),
         keys::jobs_of_project(&job.project),
         keys::jobs_in_state(job.kind(), job.state),
@@ -141,9 +154,6 @@ pub(crate) fn remove_image(tx: &mut Tx<'_>, image: &Image) {
 
 /// Gives back a container's place and GPUs, and has the scheduler look at once at those that wait for room.
 pub(crate) async fn release_place(tx: &mut Tx<'_>, container: &mut Container) -> Result<(), StoreError> {
-    /// How many waiting launches are looked at when room is released; the others come with their own due times.
-    const WOKEN_MAX: usize = 32;
-    let now = tx.now().await?;
     container.gpus.clear();
     if let Some(node) = &container.node {
         let key = keys::reservations(node);
@@ -152,8 +162,17 @@ pub(crate) async fn release_place(tx: &mut Tx<'_>, container: &mut Container) ->
             tx.put(&key, &reservations)?;
         }
     }
+    wake_waiting(tx).await
+}
+
+/// Has the scheduler look now at launches that wait for room.
+pub(crate) async fn wake_waiting(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    /// The others come with their own due times.
+    const WOKEN_MAX: usize = 100;
+    let now = tx.now().await?;
     for member in tx.scan(keys::WAITING, WOKEN_MAX).await? {
-        tx.add(keys::DUE, member, now.as_millisecond());
+        // Moved, not added: one that has ended since the scan has no due time any more.
+        tx.shift(keys::DUE, member, now.as_millisecond());
     }
     Ok(())
 }

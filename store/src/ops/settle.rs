@@ -3,7 +3,7 @@
 use crate::db::tx::Tx;
 use crate::ops::claim::held;
 use crate::ops::due::illegal;
-use crate::ops::{records, transact};
+use crate::ops::{after, records, transact};
 use crate::{Store, StoreError, keys};
 use jiff::Timestamp;
 use mothball_domain::container::{Container, ContainerState, Port, Source};
@@ -11,7 +11,7 @@ use mothball_domain::failure::Failure;
 use mothball_domain::id::{Fence, JobId};
 use mothball_domain::image::Image;
 use mothball_domain::job::{Job, JobSpec, Then};
-use mothball_domain::state::Transition;
+use mothball_domain::state::{JobState, Transition};
 use std::time::Duration;
 
 /// How an attempt ended.
@@ -70,8 +70,8 @@ impl Store {
 }
 
 async fn settle(tx: &mut Tx<'_>, id: JobId, fence: Fence, outcome: &Outcome) -> Result<Settled, StoreError> {
-    let now = tx.now().await?;
     let Some(before) = held(tx, id, fence).await? else { return Ok(Settled::Lost) };
+    let now = tx.now().await?;
     let mut job = before.clone();
     let mut due = now;
     match outcome {
@@ -80,10 +80,13 @@ async fn settle(tx: &mut Tx<'_>, id: JobId, fence: Fence, outcome: &Outcome) -> 
             if failure.is_permanent() || !job.has_attempts_left() {
                 fail(tx, &mut job, now, failure.clone()).await?;
             } else {
-                due = now + *retry_after;
                 job.error = Some(failure.clone());
                 illegal(job.apply(Transition::FailTransient, now, "attempt_failed", &failure.message))?;
-                job.next_attempt_at = Some(due);
+                // One that is to be stopped is not kept waiting.
+                if !job.cancel_requested {
+                    due = after(now, *retry_after);
+                    job.next_attempt_at = Some(due);
+                }
             }
         }
         Outcome::Interrupted => {
@@ -123,29 +126,41 @@ async fn succeed(tx: &mut Tx<'_>, job: &mut Job, now: Timestamp, effect: &Effect
             container.parked_image = None;
             container.start_billing(now);
             if job.spec == JobSpec::Launch {
-                image_was_used(tx, &container, now).await?;
+                image_was_used(tx, &before, now).await?;
             }
         }
         Effect::Stopped => container.state = ContainerState::Stopped,
-        Effect::Removed => {
-            container.stop_billing(job.checkpoint.removed_at.unwrap_or(now));
-            container.docker_id = None;
-            container.ports.clear();
-            container.state = match &job.spec {
-                JobSpec::Snapshot { then: Then::Park, image, .. } => {
-                    container.parked_image = Some(image.clone());
-                    ContainerState::Parked
-                }
-                _ => ContainerState::Deleted,
-            };
-            records::release_place(tx, &mut container).await?;
-        }
+        Effect::Removed => removed(tx, job, &mut container, now).await?,
     }
     records::put_container(tx, Some(&before), &container)
 }
 
+/// The container is gone from its node: its bill ends, its place is free, and a park keeps it to be woken.
+async fn removed(
+    tx: &mut Tx<'_>,
+    job: &Job,
+    container: &mut Container,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    container.stop_billing(job.checkpoint.removed_at.unwrap_or(now));
+    container.docker_id = None;
+    container.ports.clear();
+    container.state = match &job.spec {
+        JobSpec::Snapshot { then: Then::Park, image, .. } => {
+            container.parked_image = Some(image.clone());
+            ContainerState::Parked
+        }
+        _ => ContainerState::Deleted,
+    };
+    records::release_place(tx, container).await
+}
+
 async fn image_was_used(tx: &mut Tx<'_>, container: &Container, now: Timestamp) -> Result<(), StoreError> {
-    let Source::Custom { image, .. } = &container.launch.source else { return Ok(()) };
+    let ((Some(image), _) | (None, Source::Custom { image, .. })) =
+        (&container.parked_image, &container.launch.source)
+    else {
+        return Ok(());
+    };
     let key = keys::image(&container.project, image);
     if let Some(mut image) = tx.get::<Image>(&key).await? {
         image.last_used_at = Some(now);
@@ -186,7 +201,7 @@ pub(crate) async fn let_go(
         JobSpec::Launch => {
             container.reason = Some(reason.to_owned());
             container.docker_id.clone_from(&job.checkpoint.created);
-            let cancelled = job.state == mothball_domain::state::JobState::Cancelled;
+            let cancelled = job.state == JobState::Cancelled;
             container.state = match (&container.parked_image, &container.docker_id) {
                 (Some(_), None) => ContainerState::Parked,
                 (None, None) if cancelled => ContainerState::Deleted,
@@ -198,14 +213,12 @@ pub(crate) async fn let_go(
         }
         // The image is safe and the container gone, only the last word failed: the bill must not go on.
         _ if job.checkpoint.removed_at.is_some() => {
-            container.stop_billing(job.checkpoint.removed_at.unwrap_or(now));
-            container.docker_id = None;
-            container.state = ContainerState::Deleted;
-            records::release_place(tx, &mut container).await?;
+            removed(tx, job, &mut container, now).await?;
         }
         JobSpec::Delete if container.state == ContainerState::Deleting => {
-            // The next heartbeat of its node says whether it runs.
-            container.state = ContainerState::Ready;
+            // The next heartbeat of its node says whether it runs. Only a lost one is not billed.
+            let billed = container.billed.last().is_some_and(|b| b.to.is_none());
+            container.state = if billed { ContainerState::Ready } else { ContainerState::Lost };
         }
         _ => {}
     }

@@ -2,17 +2,18 @@
 //! container and its place on a node, all in one step.
 
 use crate::db::tx::Tx;
-use crate::ops::{placement, records, transact};
+use crate::ops::{after, placement, records, transact};
 use crate::{Store, StoreError, keys};
 use jiff::Timestamp;
 use mothball_domain::container::{Container, ContainerState, Launch};
 use mothball_domain::id::{ContainerId, Fence, JobId};
 use mothball_domain::image::Image;
 use mothball_domain::job::{Checkpoint, Job, JobSpec};
-use mothball_domain::name::{ContainerName, ImageName, ProjectName, UserName};
+use mothball_domain::name::{ContainerName, ImageName, NodeName, ProjectName, UserName};
 use mothball_domain::people::Project;
 use mothball_domain::state::JobState;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A caller's own name for its request, so that a repetition gets the same job.
@@ -111,16 +112,61 @@ impl Store {
     pub async fn submit(&self, submission: &Submission) -> Result<Submitted, StoreError> {
         transact!(self, |tx| submit(tx, submission).await)
     }
+
+    /// What an idempotency key says of an earlier request, whatever has become since of what that was about; none
+    /// when it is new. Reads only.
+    pub async fn replay(
+        &self,
+        user: &UserName,
+        idempotency: &Idempotency,
+    ) -> Result<Option<Submitted>, StoreError> {
+        remembered(&mut Tx::new(&self.db), user, Some(idempotency)).await
+    }
 }
 
 async fn submit(tx: &mut Tx<'_>, s: &Submission) -> Result<Submitted, StoreError> {
-    let now = tx.now().await?;
+    tx.load(&needed(s)).await?;
     if let Some(job) = records::job(tx, s.id).await? {
         return Ok(Submitted::Replayed(Box::new(job)));
     }
-    if let Some(earlier) = remembered(tx, s).await? {
+    if let Some(earlier) = remembered(tx, &s.user, s.idempotency.as_ref()).await? {
         return Ok(earlier);
     }
+    let outcome = decide(tx, s).await?;
+    match &outcome {
+        Submitted::New(job) => remember(tx, s, job.id)?,
+        Submitted::Joined(job) => {
+            tx.discard();
+            // The same key must give this job even when it is over by then.
+            remember(tx, s, job.id)?;
+        }
+        _ => tx.discard(),
+    }
+    Ok(outcome)
+}
+
+/// The records that the decision is about, read in one step.
+fn needed(s: &Submission) -> Vec<String> {
+    let mut needed = vec![keys::job(s.id)];
+    needed.extend(s.idempotency.as_ref().map(|i| keys::idempotency(&s.user, &i.key)));
+    match &s.target {
+        Target::New(new) => {
+            needed.push(keys::container_name(&s.project, &new.name));
+            needed.push(keys::CONTAINER_COUNTER.to_owned());
+        }
+        Target::Container(id) => needed.push(keys::container(*id)),
+        Target::Image => needed.extend(s.spec.image().map(|image| keys::image(&s.project, image))),
+    }
+    needed.extend(s.spec.image().map(|image| keys::image_job(&s.project, image)));
+    if matches!(s.spec, JobSpec::Snapshot { .. }) {
+        needed.push(keys::project(&s.project));
+    }
+    needed
+}
+
+/// What becomes of a request that did not come before. What it begins to write counts only if it is accepted.
+async fn decide(tx: &mut Tx<'_>, s: &Submission) -> Result<Submitted, StoreError> {
+    let now = tx.now().await?;
     let mut job = new_job(s, now);
     let refused = match &s.target {
         Target::New(new) => launch(tx, s, new, &mut job).await?,
@@ -139,20 +185,25 @@ async fn submit(tx: &mut Tx<'_>, s: &Submission) -> Result<Submitted, StoreError
         }
         tx.put(&key, &job.id)?;
     }
-    if let Some(idempotency) = &s.idempotency {
-        let record = Remembered { job: job.id, body_sha256: idempotency.body_sha256.clone() };
-        let key = keys::idempotency(&s.user, &idempotency.key);
-        tx.put_for(&key, &record, Some(IDEMPOTENCY_TTL))?;
-    }
-    let due = if job.waiting_for.is_some() { now + super::due::LOOK_AGAIN } else { now };
+    let due = if job.waiting_for.is_some() { after(now, super::due::LOOK_AGAIN) } else { now };
     records::put_job(tx, None, &job, due)?;
     Ok(Submitted::New(Box::new(job)))
 }
 
+fn remember(tx: &mut Tx<'_>, s: &Submission, job: JobId) -> Result<(), StoreError> {
+    let Some(idempotency) = &s.idempotency else { return Ok(()) };
+    let record = Remembered { job, body_sha256: idempotency.body_sha256.clone() };
+    tx.put_for(&keys::idempotency(&s.user, &idempotency.key), &record, Some(IDEMPOTENCY_TTL))
+}
+
 /// What the idempotency key says, where it came before.
-async fn remembered(tx: &mut Tx<'_>, s: &Submission) -> Result<Option<Submitted>, StoreError> {
-    let Some(idempotency) = &s.idempotency else { return Ok(None) };
-    let key = keys::idempotency(&s.user, &idempotency.key);
+async fn remembered(
+    tx: &mut Tx<'_>,
+    user: &UserName,
+    idempotency: Option<&Idempotency>,
+) -> Result<Option<Submitted>, StoreError> {
+    let Some(idempotency) = idempotency else { return Ok(None) };
+    let key = keys::idempotency(user, &idempotency.key);
     let Some(remembered) = tx.get::<Remembered>(&key).await? else { return Ok(None) };
     if remembered.body_sha256 != idempotency.body_sha256 {
         return Ok(Some(Submitted::IdempotencyConflict(remembered.job)));
@@ -266,24 +317,29 @@ async fn existing(
     if let Some(refused) = refusal(&s.spec, &container) {
         return Ok(Some(refused));
     }
-    if let Some(refused) = quota(tx, s).await? {
-        return Ok(Some(refused));
-    }
-    job.container = Some(id);
-    job.image.get_or_insert_with(|| container.launch.source.display_name());
-    job.node = container.node.clone();
-    if s.spec == JobSpec::Launch {
-        let before = container.clone();
-        container.state = ContainerState::Initializing;
-        container.job = Some(job.id);
-        placement::try_place(tx, job, &mut container, s.alive_within).await?;
-        records::put_container(tx, Some(&before), &container)?;
-        return Ok(None);
+    if let Some(sentence) = quota(tx, &s.project, &s.spec).await? {
+        return Ok(Some(Submitted::Quota(sentence)));
     }
     let before = container.clone();
     container.job = Some(job.id);
+    job.container = Some(id);
+    job.node = bound_to(&container);
+    if s.spec == JobSpec::Launch {
+        let wakes_from = container.parked_image.as_ref().map(ToString::to_string);
+        job.image = Some(wakes_from.unwrap_or_else(|| container.launch.source.display_name()));
+        container.state = ContainerState::Initializing;
+        container.reason = None;
+        placement::unplace(tx, job, &mut container).await?;
+        placement::try_place(tx, job, &mut container, s.alive_within).await?;
+    }
+    job.image.get_or_insert_with(|| container.launch.source.display_name());
     records::put_container(tx, Some(&before), &container)?;
     Ok(None)
+}
+
+/// The node that must do what is asked of a container; any node can end the record of one that is nowhere.
+pub(crate) fn bound_to(container: &Container) -> Option<NodeName> {
+    container.node.clone().filter(|_| container.state != ContainerState::Parked)
 }
 
 async fn image(tx: &mut Tx<'_>, s: &Submission) -> Result<Option<Submitted>, StoreError> {
@@ -294,49 +350,62 @@ async fn image(tx: &mut Tx<'_>, s: &Submission) -> Result<Option<Submitted>, Sto
 
 /// Why a container's state does not allow a job of this kind.
 fn refusal(spec: &JobSpec, container: &Container) -> Option<Submitted> {
-    let state = container.state;
-    let allowed = match spec {
+    if !allowed(spec, container.state) {
+        return Some(Submitted::NotNow(format!(
+            "container {} is {}: {} is not possible",
+            container.name,
+            container.state,
+            spec.kind()
+        )));
+    }
+    (container.protected && spec.removes_container()).then_some(Submitted::Protected)
+}
+
+/// Whether a container in this state can have a job of this kind.
+pub(crate) fn allowed(spec: &JobSpec, state: ContainerState) -> bool {
+    match spec {
         JobSpec::Snapshot { .. } => matches!(state, ContainerState::Ready | ContainerState::Stopped),
         JobSpec::Delete => state.exists() || matches!(state, ContainerState::Error | ContainerState::Parked),
         JobSpec::Start => state == ContainerState::Stopped,
         JobSpec::Stop => state == ContainerState::Ready,
         JobSpec::Launch => state == ContainerState::Parked,
         JobSpec::DeleteImage { .. } => false,
-    };
-    if !allowed {
-        let what = spec.kind();
-        return Some(Submitted::NotNow(format!(
-            "container {} is {state}: {what} is not possible",
-            container.name
-        )));
     }
-    (container.protected && spec.removes_container()).then_some(Submitted::Protected)
 }
 
-/// Refuses a save that would pass the project's quota. Overwriting adds nothing to the count.
-async fn quota(tx: &mut Tx<'_>, s: &Submission) -> Result<Option<Submitted>, StoreError> {
-    let JobSpec::Snapshot { image, .. } = &s.spec else { return Ok(None) };
-    let project: Option<Project> = tx.get(&keys::project(&s.project)).await?;
-    let Some(project) = project.filter(|p| p.quota_images.is_some() || p.quota_bytes.is_some()) else {
-        return Ok(None);
-    };
+/// Why a save would pass the project's quota. Overwriting adds nothing; what is being saved counts as saved.
+pub(crate) async fn quota(
+    tx: &mut Tx<'_>,
+    project: &ProjectName,
+    spec: &JobSpec,
+) -> Result<Option<String>, StoreError> {
     /// Images counted; a quota above this is as good as none.
     const COUNTED_MAX: usize = 10_000;
-    let members = tx.scan(&keys::images_of_project(&s.project), COUNTED_MAX).await?;
-    let overwrites = members.contains(&image.to_string());
-    if let Some(most) = project.quota_images.filter(|most| !overwrites && members.len() >= *most as usize) {
-        let sentence = format!("project {} has {} images, its quota is {most}", s.project, members.len());
-        return Ok(Some(Submitted::Quota(sentence)));
+    let JobSpec::Snapshot { image, .. } = spec else { return Ok(None) };
+    let record: Option<Project> = tx.get(&keys::project(project)).await?;
+    let Some(record) = record.filter(|p| p.quota_images.is_some() || p.quota_bytes.is_some()) else {
+        return Ok(None);
+    };
+    let passed: u64 = tx.get(&keys::quota(project)).await?.unwrap_or(0);
+    // In this order: a save that ends between the two scans stands in both, not in neither.
+    let saving = tx.scan(&keys::saving_of_project(project), COUNTED_MAX).await?;
+    let saved = tx.scan(&keys::images_of_project(project), COUNTED_MAX).await?;
+    if saved.contains(&image.to_string()) {
+        return Ok(None);
     }
-    if let Some(most) = project.quota_bytes.filter(|_| !overwrites) {
-        let image_keys: Vec<String> = members.iter().map(|m| format!("image:{}:{m}", s.project)).collect();
+    let count = saved.iter().chain(&saving).collect::<BTreeSet<_>>().len();
+    if let Some(most) = record.quota_images.filter(|most| count >= *most as usize) {
+        return Ok(Some(format!("project {project} has {count} images, its quota is {most}")));
+    }
+    if let Some(most) = record.quota_bytes {
+        let image_keys: Vec<String> = saved.iter().map(|m| format!("image:{project}:{m}")).collect();
         let images: Vec<Image> = tx.get_many(&image_keys).await?;
         let bytes: u64 = images.iter().map(|i| i.size_bytes).sum();
         if bytes >= most {
-            let sentence = format!("project {} has {bytes} bytes of images, its quota is {most}", s.project);
-            return Ok(Some(Submitted::Quota(sentence)));
+            return Ok(Some(format!("project {project} has {bytes} bytes of images, its quota is {most}")));
         }
     }
+    tx.put(&keys::quota(project), &(passed + 1))?;
     Ok(None)
 }
 

@@ -1,0 +1,118 @@
+//! What the file system and other processes do to the adapter.
+
+use super::*;
+use anyhow::{Context, Result, ensure};
+use mothball_harness::wait::eventually;
+use std::process::{Command, Stdio};
+
+/// SQLite's number for `synchronous = FULL`.
+const FULL: i64 = 2;
+const SOON: Duration = Duration::from_secs(20);
+
+fn put(key: &str, text: &str, ttl: Option<Duration>) -> Changes {
+    Changes { puts: vec![(key.to_owned(), text.to_owned(), ttl)], ..Changes::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_is_for_its_user_alone() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("deep/er/store.db");
+    let db = Embedded::open(&path)?;
+    ensure!(db.commit(put("a", "secret", None)).await?);
+    drop(db);
+    // One that somebody opened up is closed again, its log with it.
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+    let db = Embedded::open(&path)?;
+    ensure!(db.commit(put("a", "secret", None)).await?);
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(path.parent().context("a parent")?)? {
+        let entry = entry?;
+        let mode = entry.metadata()?.permissions().mode() & 0o777;
+        ensure!(mode == 0o600, "{:?} has {mode:o}", entry.file_name());
+        seen.push(entry.file_name().into_string().unwrap_or_default());
+    }
+    seen.sort();
+    ensure!(seen == ["store.db", "store.db-shm", "store.db-wal", "store.lock"], "{seen:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_commit_is_flushed_through_a_write_ahead_log() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let db = Embedded::open(&folder.path().join("store.db"))?;
+    let settings = db.with_writer(|connection| {
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        let flush: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+        Ok((mode, flush))
+    });
+    ensure!(settings.await? == ("wal".to_owned(), FULL));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_handle_has_the_file_until_it_is_dropped() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("store.db");
+    let db = Embedded::open(&path)?;
+    ensure!(db.commit(put("a", "1", None)).await?);
+    let error = Embedded::open(&path).err().context("it was opened twice")?;
+    ensure!(matches!(error, StoreError::InUse(_)) && error.to_string().contains("store.db"), "{error}");
+    let clone = db.clone();
+    drop(db);
+    ensure!(Embedded::open(&path).is_err(), "a clone still has it");
+    drop(clone);
+    let db = Embedded::open(&path)?;
+    ensure!(db.read(vec!["a".to_owned()]).await?.records[0].1.as_deref() == Some("1"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_process_keeps_us_out_while_it_lives() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("store.db");
+    // `flock` takes the same lock as a second server would, until its input ends.
+    let mut other = Command::new("flock")
+        .arg(path.with_extension("lock"))
+        .arg("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("start flock: run `apt-get install util-linux`")?;
+    eventually(SOON, "the other process's lock", async || {
+        matches!(Embedded::open(&path), Err(StoreError::InUse(_))).then_some(())
+    })
+    .await?;
+    drop(other.stdin.take());
+    other.wait()?;
+    Embedded::open(&path)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_store_is_an_error_and_stays_as_it_is() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("store.db");
+    let text = "this is a letter, not a database. ".repeat(100);
+    std::fs::write(&path, &text)?;
+    let error = Embedded::open(&path).err().context("it was opened")?;
+    ensure!(matches!(error, StoreError::Settings(_)), "{error}");
+    ensure!(std::fs::read_to_string(&path)? == text);
+    ensure!(Embedded::open(folder.path()).is_err(), "a folder was opened");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_leaves_the_file() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let db = Embedded::open(&folder.path().join("store.db"))?;
+    for i in 0..30 {
+        db.commit(put(&format!("short{i}"), "x", Some(Duration::from_millis(1)))).await?;
+    }
+    eventually(SOON, "an empty file", async || {
+        db.commit(put("tick", "x", None)).await.ok()?;
+        let left =
+            db.with_reader(|c| c.query_row("select count(*) from record", [], |row| row.get::<_, i64>(0)));
+        (left.await.ok()? == 1).then_some(())
+    })
+    .await
+}
