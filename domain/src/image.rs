@@ -131,6 +131,17 @@ pub fn hidden_tag(digest: &Digest) -> Tag {
     Tag::new(text).unwrap_or_else(|_| unreachable!("a prefix of a tag's characters and hexadecimal digits"))
 }
 
+/// The repository of a project's images of one name, inside the registry. A project's name may end in '-' or hold '___',
+/// which the OCI distribution specification does not allow in a path: such a name is written in hexadecimal, behind
+/// a "p." that no project's name can begin with.
+pub fn repository(project: &ProjectName, name: &ImageName) -> String {
+    if ImageName::new(project.as_str()).is_ok() {
+        return format!("{project}/{name}");
+    }
+    let hex: String = project.as_str().bytes().map(|b| format!("{b:02x}")).collect();
+    format!("p.{hex}/{name}")
+}
+
 /// A custom image of a project, as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
@@ -203,6 +214,16 @@ mod tests {
         for bad in ["", "sha256:", "sha256:AB", "md5:00", &"sha256:z".repeat(20)] {
             assert!(Digest::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_project_has_a_repository_that_the_registry_takes() {
+        let repository = |project: &str| {
+            repository(&ProjectName::new(project).unwrap(), &ImageName::new("base").unwrap())
+        };
+        assert_eq!(repository("lab"), "lab/base");
+        assert_eq!(repository("a-"), "p.612d/base");
+        assert_eq!(repository("a___b"), "p.615f5f5f62/base");
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use crate::attempt::Attempt;
 use crate::halt::Halt;
 use mothball_domain::failure::{Failure, FailureClass};
-use mothball_domain::image::{Digest, ImageRef};
+use mothball_domain::image::{Digest, ImageRef, repository};
 use mothball_domain::job::Step;
 use mothball_image::{Deletion, Untag};
 use mothball_store::Effect;
@@ -12,7 +12,7 @@ use mothball_store::Effect;
 pub(crate) async fn run(attempt: &mut Attempt, image: &ImageRef, digest: &Digest) -> Result<Effect, Halt> {
     let (registry, store) = (attempt.parts.registry.clone(), attempt.parts.store.clone());
     let project = attempt.job.project.clone();
-    let repo = format!("{project}/{}", image.name);
+    let repo = repository(&project, &image.name);
     attempt.step(Step::Untag).await?;
     let current = attempt.until_stopped(registry.manifest_digest(&repo, image.tag.as_str())).await?;
     let untagged = if current.as_ref() == Some(digest) {

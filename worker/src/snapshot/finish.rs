@@ -9,7 +9,7 @@ use crate::halt::Halt;
 use mothball_domain::container::Container;
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_domain::id::JobId;
-use mothball_domain::image::{Digest, hidden_tag};
+use mothball_domain::image::{Digest, hidden_tag, repository};
 use mothball_domain::job::{Step, Then};
 use mothball_domain::name::HIDDEN_TAG_PREFIX;
 use mothball_image::oci::ContainerConfig;
@@ -25,7 +25,7 @@ pub(super) async fn to_registry(
     ready: &Ready,
 ) -> Result<(), Halt> {
     let registry = attempt.parts.registry.clone();
-    let repo = format!("{}/{}", attempt.job.project, request.image.name);
+    let repo = repository(&attempt.job.project, &request.image.name);
     let digest = match attempt.checkpoint.manifest.clone() {
         Some(digest) => digest,
         None => upload(attempt, &registry, &repo, container, ready).await?,
@@ -76,14 +76,25 @@ async fn upload(
     let digest = attempt.until_stopped(rewritten).await?;
     attempt.checkpoint.manifest = Some(digest.clone());
     attempt.save().await?;
-    // Its config is not the image's own; the layers are shared with the one that is.
-    if let Ok(pushed) = Digest::new(pushed)
-        && pushed != digest
-        && let Err(error) = registry.delete_manifest(repo, &pushed).await
-    {
+    if let Err(error) = delete_pushed(registry, repo, &pushed, &digest).await {
         tracing::warn!(error = %error, "the temporary manifest could not be deleted");
     }
     Ok(digest)
+}
+
+/// Deletes what Docker pushed and nobody needs: the manifest, and the config that is not the image's own. The layers are
+/// shared with the manifest that is kept.
+async fn delete_pushed(
+    registry: &Registry,
+    repo: &str,
+    pushed: &str,
+    kept: &Digest,
+) -> Result<(), RegistryError> {
+    let Some(manifest) = registry.manifest(repo, pushed).await?.filter(|m| m.digest != *kept) else {
+        return Ok(());
+    };
+    registry.delete_manifest(repo, &manifest.digest).await?;
+    registry.delete_blob(repo, &manifest.image()?.config.digest).await.map(drop)
 }
 
 /// Writes the image's config anew and puts the manifest that has it, by digest alone.
