@@ -188,6 +188,11 @@ impl Redis {
                 "Redis keeps no append-only file: set `appendonly yes`, or a restart loses jobs",
             ),
             (
+                "appendfsync",
+                &["always", "everysec"][..],
+                "Redis leaves it to the system when it writes: set `appendfsync always`, or a restart loses jobs",
+            ),
+            (
                 "maxmemory-policy",
                 &["noeviction"][..],
                 "Redis may drop records when memory is short: set `maxmemory-policy noeviction`",
