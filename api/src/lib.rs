@@ -1,3 +1,37 @@
-//! The API role: HTTP in, job out.
+//! The API role: HTTP in, job out. It records a job in the store, wakes a worker through the queue, and answers.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`v1`] | the `/v1` surface, and its JSON |
+//! | [`keys`] | making and hashing API keys |
+//! | `app` | shared state, and the order of the layers around every call |
+//! | `access` | who calls, for which project, and whether they may |
+//! | `guard` | around every call: id, time limit, counting, one form of refusal |
+//! | `extract` | reading bodies, paths and queries, refusing in one form |
+//! | `submit` | from a request to a recorded and published job |
+//! | `metrics`, `scrape` | what is counted, and what is read from the store when asked |
+//! | `health` | `/livez`, `/readyz`, `/metrics` |
 
+mod access;
+mod app;
+mod bootstrap;
+mod extract;
+mod guard;
+mod health;
+pub mod keys;
+mod metrics;
+mod parts;
+mod problem;
+mod rate;
+mod scrape;
+mod serve;
+mod streams;
+mod submit;
 pub mod v1;
+
+pub use app::router;
+pub use bootstrap::bootstrap;
+pub use health::health_router;
+pub use metrics::Metrics;
+pub use parts::{CatalogEntry, Limits, MountRule, Parts, ReadyCheck, Settings};
+pub use serve::{ServeError, serve};

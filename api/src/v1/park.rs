@@ -1,0 +1,135 @@
+//! Parking and waking: a park is a save that deletes, a wake a launch from what it saved. The container keeps its
+//! number, name and history.
+
+use super::docs::Refused;
+use super::snapshots::user_tag;
+use super::views::{Job, ParkRequest, Problem, WakeRequest};
+use crate::access::{NamedProject, Principal};
+use crate::app::App;
+use crate::extract::{MaybeBody, Path};
+use crate::submit::{self, Order, Repeatable};
+use crate::v1::containers;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use mothball_domain::container::Container;
+use mothball_domain::image::ImageRef;
+use mothball_domain::job::{JobSpec, PauseMode, Then};
+use mothball_store::Target;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(park)).routes(routes!(wake))
+}
+
+/// Parks a container: saves it, proves the image, deletes it, and remembers how to wake it.
+#[utoipa::path(
+    post, path = "/v1/containers/{container}/park", tag = "containers", request_body = Option<ParkRequest>,
+    params(("container" = String, Path, description = "Its number, or its name within the project")),
+    responses((status = 202, body = Job), (status = 200, description = "The job that it joins", body = Job), Refused)
+)]
+async fn park(
+    State(app): State<App>,
+    principal: Principal,
+    NamedProject(named): NamedProject,
+    repeatable: Repeatable,
+    Path(which): Path<String>,
+    MaybeBody(asked): MaybeBody<ParkRequest>,
+) -> Result<Response, Problem> {
+    let idempotency = repeatable.with(&asked);
+    if let Some(answer) = submit::replay(&app, &principal, idempotency.as_ref()).await? {
+        return Ok(answer);
+    }
+    let found = containers::find_own(&app, &principal, named.as_deref(), &which).await?;
+    let image = match (&asked.tag, parking_as(&app, &principal, &found).await?) {
+        (Some(tag), _) => {
+            ImageRef { name: found.image_name.clone(), tag: user_tag(&app, &found.image_name, tag)? }
+        }
+        (None, Some(under_way)) => under_way,
+        (None, None) => {
+            let tag = default_tag(app.parts.store.now().await?);
+            ImageRef { name: found.image_name.clone(), tag: user_tag(&app, &found.image_name, &tag)? }
+        }
+    };
+    let order = Order {
+        subject: format!("container {} ({}) as {image}", found.name, found.id),
+        spec: JobSpec::Snapshot {
+            image,
+            then: Then::Park,
+            pause: PauseMode::Auto,
+            discard_volumes: asked.discard_volumes,
+        },
+        project: found.project,
+        target: Target::Container(found.id),
+        action: "container.park",
+    };
+    submit::submit(&app, &principal, idempotency, order).await
+}
+
+/// The image of the caller's own park that is under way: asking again without a tag means that one.
+async fn parking_as(
+    app: &App,
+    principal: &Principal,
+    container: &Container,
+) -> Result<Option<ImageRef>, Problem> {
+    let Some(id) = container.job else { return Ok(None) };
+    let job = app.parts.store.job(id).await?;
+    let own = job.filter(|job| !job.state.is_final() && job.user == *principal.name());
+    Ok(own.and_then(|job| match job.spec {
+        JobSpec::Snapshot { image, then: Then::Park, .. } => Some(image),
+        _ => None,
+    }))
+}
+
+/// `park-YYYYMMDD-HHMMSS`, in UTC.
+fn default_tag(now: Timestamp) -> String {
+    now.to_zoned(TimeZone::UTC).strftime("park-%Y%m%d-%H%M%S").to_string()
+}
+
+/// Wakes a parked container.
+#[utoipa::path(
+    post, path = "/v1/containers/{container}/wake", tag = "containers", request_body = Option<WakeRequest>,
+    params(("container" = String, Path, description = "Its number, or its name within the project")),
+    responses((status = 202, body = Job), (status = 200, description = "The job that it joins", body = Job), Refused)
+)]
+async fn wake(
+    State(app): State<App>,
+    principal: Principal,
+    NamedProject(named): NamedProject,
+    repeatable: Repeatable,
+    Path(which): Path<String>,
+    MaybeBody(asked): MaybeBody<WakeRequest>,
+) -> Result<Response, Problem> {
+    let idempotency = repeatable.with(&asked);
+    if let Some(answer) = submit::replay(&app, &principal, idempotency.as_ref()).await? {
+        return Ok(answer);
+    }
+    let found = containers::find_own(&app, &principal, named.as_deref(), &which).await?;
+    if let Some(flavor) = asked.flavor.filter(|flavor| *flavor != found.launch.flavor.name.as_str()) {
+        let flavor = super::launch::flavor(&app, &flavor)?;
+        let why =
+            format!("waking as {} is not possible yet: it had {}", flavor.name, found.launch.flavor.name);
+        return Err(Problem::invalid("flavor", why).with_hint("Leave the flavor out."));
+    }
+    let order = Order {
+        spec: JobSpec::Launch,
+        subject: format!("container {} ({})", found.name, found.id),
+        project: found.project,
+        target: Target::Container(found.id),
+        action: "container.wake",
+    };
+    submit::submit(&app, &principal, idempotency, order).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_tag_is_the_time_in_utc() {
+        let at: Timestamp = "2026-02-03T04:05:06Z".parse().unwrap();
+        assert_eq!(default_tag(at), "park-20260203-040506");
+    }
+}
