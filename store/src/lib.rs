@@ -12,10 +12,12 @@
 mod db;
 mod error;
 mod keys;
+mod metrics;
 mod ops;
 
 pub use db::redis::RedisSettings;
 pub use error::StoreError;
+pub use metrics::JobMetrics;
 pub use ops::audit::AuditQuery;
 pub use ops::cancel::{Cancelled, Retried};
 pub use ops::claim::{Checkpointed, Claim, Renewal};
@@ -32,6 +34,7 @@ use db::Db;
 use db::embedded::Embedded;
 use db::redis::Redis;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A page of a list, and where the next one begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,18 +49,19 @@ pub struct Page<T> {
 #[derive(Debug, Clone)]
 pub struct Store {
     db: Db,
+    metrics: Option<Arc<JobMetrics>>,
 }
 
 impl Store {
     /// Opens or makes the embedded store at `path`; a second process that opens it gets
     /// [`StoreError::InUse`].
     pub fn embedded(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { db: Db::Embedded(Embedded::open(path)?) })
+        Ok(Self { db: Db::Embedded(Embedded::open(path)?), metrics: None })
     }
 
     /// Uses Redis; connects at the first call.
     pub fn redis(settings: RedisSettings) -> Result<Self, StoreError> {
-        Ok(Self { db: Db::Redis(Redis::new(settings)?) })
+        Ok(Self { db: Db::Redis(Redis::new(settings)?), metrics: None })
     }
 
     /// Whether the store answers, and the time by its clock.

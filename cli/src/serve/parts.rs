@@ -27,7 +27,9 @@ pub(crate) struct Shared {
 impl Shared {
     /// Opens the store and the queue. Only the embedded store does anything yet; servers are reached when needed.
     pub(crate) fn build(settings: &Settings) -> Result<Self, Fail> {
-        Ok(Self { store: store(settings)?, queue: queue(settings)?, metrics: prometheus::Registry::new() })
+        let metrics = prometheus::Registry::new();
+        let jobs = mothball_store::JobMetrics::register(&metrics).map_err(metrics_failed)?;
+        Ok(Self { store: store(settings)?.with_metrics(Arc::new(jobs)), queue: queue(settings)?, metrics })
     }
 }
 

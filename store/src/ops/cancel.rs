@@ -44,7 +44,11 @@ impl Store {
     /// Stops a job: at once when no worker holds it, else by a flag that its holder sees with its next renewal.
     /// Idempotent.
     pub async fn cancel(&self, id: JobId) -> Result<Cancelled, StoreError> {
-        transact!(self, |tx| cancel(tx, id).await)
+        let cancelled = transact!(self, |tx| cancel(tx, id).await);
+        if let Ok(Cancelled::Done(job)) = &cancelled {
+            self.count_finished(job);
+        }
+        cancelled
     }
 
     /// Queues a failed or cancelled job again, if its container, image and GPUs can be had anew. Idempotent: a job

@@ -62,7 +62,11 @@ impl Store {
         instance: &str,
         lease: Duration,
     ) -> Result<Claim, StoreError> {
-        transact!(self, |tx| claim(tx, id, node, instance, lease).await)
+        let claim = transact!(self, |tx| claim(tx, id, node, instance, lease).await);
+        if let Ok(Claim::Claimed(job)) = &claim {
+            self.count_claimed(job);
+        }
+        claim
     }
 
     /// Extends the lease, writes progress, and brings back whether the job is to be stopped. Idempotent.

@@ -50,7 +50,11 @@ impl Store {
     /// Attends to one job that is due: rescues it from a dead worker, places it, gives it up, or has it published.
     /// Idempotent; two schedulers at once do no harm.
     pub async fn attend(&self, id: JobId, attention: Attention) -> Result<Attend, StoreError> {
-        transact!(self, |tx| attend(tx, id, attention).await)
+        let attend = transact!(self, |tx| attend(tx, id, attention).await);
+        if let Ok(Attend::Settled(job)) = &attend {
+            self.count_finished(job);
+        }
+        attend
     }
 
     /// Notes that a job was published, and when it is to be published again. Idempotent enough: a second call

@@ -65,7 +65,11 @@ impl Store {
     /// Ends the attempt that `fence` holds. Atomic. Repeated after an error it answers `Lost` when the first time
     /// had worked.
     pub async fn settle(&self, id: JobId, fence: Fence, outcome: &Outcome) -> Result<Settled, StoreError> {
-        transact!(self, |tx| settle(tx, id, fence, outcome).await)
+        let settled = transact!(self, |tx| settle(tx, id, fence, outcome).await);
+        if let Ok(Settled::Done(job)) = &settled {
+            self.count_attempt(job, outcome);
+        }
+        settled
     }
 }
 
