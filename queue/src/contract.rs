@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// The longest a clause may take.
-const CLAUSE_LIMIT: Duration = Duration::from_secs(60);
+const CLAUSE_LIMIT: Duration = Duration::from_mins(1);
 
 /// One promise of the port.
 #[derive(Clone, Copy)]

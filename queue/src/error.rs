@@ -24,7 +24,7 @@ pub enum QueueError {
         /// How long was waited.
         limit: Duration,
     },
-    /// The broker holds publishers back. Nothing was stored.
+    /// The broker holds publishers back. The message may be stored when it lets go.
     #[error("the broker holds publishers back: it is short of memory or disk")]
     Blocked,
     /// The broker cannot be reached, or the connection broke. The message may have been stored.

@@ -70,7 +70,9 @@ impl Local {
         cancel: CancellationToken,
     ) -> Subscription {
         let seat = self.0.change(|board| {
-            targets.iter().for_each(|target| board.declare(target));
+            for target in &targets {
+                board.declare(target);
+            }
             board.sit_down()
         });
         let seat = Seat { id: seat, targets, prefetch: usize::from(prefetch.max(1)) };

@@ -1,6 +1,7 @@
 //! The RabbitMQ adapter on a broker that things happen to.
 
 use anyhow::{Context, Result, ensure};
+use mothball_harness::proxy::{Address, Proxy};
 use mothball_harness::rabbitmq::RabbitMq;
 use mothball_queue::contract::given::{
     close_in_time, consumer, healthy, job, jobs, next, node, take_until, until, wake_at_last,
@@ -45,8 +46,8 @@ async fn everything_confirmed_arrives_whatever_happens_to_the_broker() -> Result
     // RabbitMQ 3.10 brings a queue that was made less than a second before a kill back without a leader,
     // so this one is made early.
     queue.declare(&node("killed")?).await?;
-    traffic_through("closed", &queue, broker.close_all_connections()).await?;
-    traffic_through("stopped", &queue, async {
+    Box::pin(traffic_through("closed", &queue, broker.close_all_connections())).await?;
+    let stop = async {
         broker.stop_app().await?;
         let away = until("an error", async || queue.wake(&Target::Any, job(0)).await.err()).await?;
         ensure!(away.is_transient(), "{away:?}");
@@ -54,13 +55,40 @@ async fn everything_confirmed_arrives_whatever_happens_to_the_broker() -> Result
         ensure!(!health.connected && health.problem.is_some(), "{health:?}");
         healthy(&queue, |health| health.consumers == 0).await?;
         broker.start_app().await
-    })
-    .await?;
-    traffic_through("killed", &queue, async {
+    };
+    Box::pin(traffic_through("stopped", &queue, stop)).await?;
+    let kill = async {
         broker.kill9();
         broker.start_again().await
-    })
-    .await?;
+    };
+    Box::pin(traffic_through("killed", &queue, kill)).await?;
+    close_in_time(&queue).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_goes_silent_is_noticed_and_left_behind() -> Result<()> {
+    let vhost = RabbitMq::shared_vhost().await?;
+    let address = vhost.broker().address();
+    let proxy = Proxy::tcp(Address::Tcp(address.clone())).await?;
+    let url = vhost.url().replace(&address, &proxy.address());
+    let mut quick = RabbitMqSettings::new(format!("{url}?heartbeat=2"));
+    let limit = Duration::from_secs(1);
+    (quick.publish_timeout, quick.connect_timeout) = (limit, limit);
+    let queue = Queue::rabbitmq(quick);
+    let fault = async {
+        proxy.freeze();
+        for _ in 0..3 {
+            let started = Instant::now();
+            let error = until("an error", async || queue.wake(&Target::Any, job(0)).await.err()).await?;
+            ensure!(error.is_transient(), "{error:?}");
+            ensure!(started.elapsed() < limit * 2, "{:?}", started.elapsed());
+        }
+        healthy(&queue, |health| health.consumers == 0 && !health.connected).await?;
+        proxy.thaw();
+        Ok(())
+    };
+    Box::pin(traffic_through("frozen", &queue, fault)).await?;
+    proxy.freeze();
     close_in_time(&queue).await
 }
 

@@ -151,9 +151,10 @@ async fn names_and_connections_are_as_documented() -> Result<()> {
     let queue = Queue::rabbitmq(named);
     let _consumer = queue.subscribe(vec![node("gpu.01")?, Target::Any], 1, CancellationToken::new());
     wake_at_last(&queue, &node("gpu.01")?, job(0)).await?;
-    let mut names: Vec<String> = vhost.queues().await?.into_iter().map(|(name, _)| name).collect();
-    names.sort();
-    ensure!(names == ["mothball.any", "mothball.dead", "mothball.node.gpu.01"], "{names:?}");
+    healthy(&queue, |health| health.consumers == 1).await?;
+    let mut queues: Vec<String> = vhost.queues().await?.into_iter().map(|(name, _)| name).collect();
+    queues.sort();
+    ensure!(queues == ["mothball.any", "mothball.dead", "mothball.node.gpu.01"], "{queues:?}");
     let list = ["list_connections", "client_properties", "vhost"];
     let connections = vhost.broker().ctl(&list).await?;
     for name in ["worker-gpu.01-publish", "worker-gpu.01-consume"] {

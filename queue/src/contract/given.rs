@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The longest that something may take that shall happen.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(1);
 /// How long something is watched that shall not happen.
 const WHILE: Duration = Duration::from_millis(300);
 

@@ -79,19 +79,19 @@ impl Receipt {
 
     pub(crate) async fn ack(mut self) -> Result<(), QueueError> {
         let acker = self.acker.take().ok_or(QueueError::Stale)?;
-        settled(timeout(SETTLE_LIMIT, acker.ack(BasicAckOptions::default())).await)
+        settled(acker.ack(BasicAckOptions::default())).await
     }
 
     pub(crate) async fn nack(mut self) -> Result<(), QueueError> {
         let acker = self.acker.take().ok_or(QueueError::Stale)?;
         let options = BasicNackOptions { requeue: true, ..Default::default() };
-        settled(timeout(SETTLE_LIMIT, acker.nack(options)).await)
+        settled(acker.nack(options)).await
     }
 }
 
 /// Only `Ok(true)` was sent. lapin answers `Ok(false)`, not an error, when the channel is gone.
-fn settled(outcome: Result<lapin::Result<bool>, tokio::time::error::Elapsed>) -> Result<(), QueueError> {
-    match outcome {
+async fn settled(sent: impl Future<Output = lapin::Result<bool>>) -> Result<(), QueueError> {
+    match timeout(SETTLE_LIMIT, sent).await {
         Ok(Ok(true)) => Ok(()),
         _ => Err(QueueError::Stale),
     }
