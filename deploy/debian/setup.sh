@@ -6,7 +6,7 @@
 set -euo pipefail
 
 demo=(gcc libc6-dev pkg-config busybox-static docker.io docker-registry iproute2 iptables curl ca-certificates jq procps)
-tests=("${demo[@]}" rabbitmq-server redis-server apache2-utils)
+tests=("${demo[@]}" rabbitmq-server redis-server apache2-utils faketime)
 
 case "${1:-}" in
   demo) wanted=("${demo[@]}") ;;
