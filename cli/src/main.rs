@@ -57,5 +57,7 @@ fn run(command: commands::Command, cx: &Context) -> Result<(), Fail> {
 
 /// The environment, read once: everything else gets it handed.
 fn environment() -> Vec<(String, String)> {
-    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }

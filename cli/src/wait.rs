@@ -171,10 +171,15 @@ fn paint(bar: &ProgressBar, job: &Job) {
 
 /// Where a job stands, in one line: step, bytes, rate, time left, attempt.
 pub(crate) fn status(job: &Job) -> String {
-    let mut words = vec![job.step.clone().filter(|_| !job.state.is_final()).unwrap_or_else(|| job.state.to_string())];
+    let mut words =
+        vec![job.step.clone().filter(|_| !job.state.is_final()).unwrap_or_else(|| job.state.to_string())];
     let progress = &job.progress;
     if job.state == JobState::Running && progress.bytes_total > 0 {
-        words.push(format!("{} of {}", human::bytes(progress.bytes_done), human::bytes(progress.bytes_total)));
+        words.push(format!(
+            "{} of {}",
+            human::bytes(progress.bytes_done),
+            human::bytes(progress.bytes_total)
+        ));
         if progress.bytes_per_second > 0 {
             words.push(format!("{}/s", human::bytes(progress.bytes_per_second)));
         }

@@ -92,11 +92,7 @@ fn foreign(address: &str, status: u16, body: &[u8]) -> Fail {
 
 /// What a call that got no answer means.
 pub(super) fn unreachable(address: &str, error: &reqwest::Error) -> Fail {
-    let reason = if error.is_timeout() {
-        "it did not answer in time".to_owned()
-    } else {
-        innermost(error)
-    };
+    let reason = if error.is_timeout() { "it did not answer in time".to_owned() } else { innermost(error) };
     Fail::new(Exit::Unreachable, format!("cannot reach {address}: {reason}"))
         .hint("see whether `mothball serve` runs there; MOTHBALL_URL or --url names the server")
 }

@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn events_are_read_however_they_are_cut() {
-        let stream = ": hello\n\nevent: job\ndata: {\"a\":\ndata: 1}\n\ndata:x\r\n\r\n:\n\nevent: cut\ndata: no";
+        let stream =
+            ": hello\n\nevent: job\ndata: {\"a\":\ndata: 1}\n\ndata:x\r\n\r\n:\n\nevent: cut\ndata: no";
         for size in [1, 2, 7, 1000] {
             let mut parser = Parser::default();
             let mut seen = Vec::new();

@@ -38,7 +38,8 @@ impl Login {
         let shown = path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
         let saved = match path.as_ref().map(std::fs::read_to_string) {
             Some(Ok(text)) => toml::from_str(&text).map_err(|_| {
-                Fail::failed(format!("the saved login {shown} cannot be read")).hint("run `mothball login` again")
+                Fail::failed(format!("the saved login {shown} cannot be read"))
+                    .hint("run `mothball login` again")
             })?,
             Some(Err(e)) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Fail::failed(format!("read {shown}: {e}")));
@@ -50,10 +51,8 @@ impl Login {
 
     /// The same, but without what a broken file holds: it must not stand in the way of the login that mends it.
     pub(crate) fn read_or_begin(xdg_config_home: Option<&str>, home: Option<&str>) -> Self {
-        Self::read(xdg_config_home, home).unwrap_or_else(|_| Self {
-            path: path_below(xdg_config_home, home),
-            saved: Saved::default(),
-        })
+        Self::read(xdg_config_home, home)
+            .unwrap_or_else(|_| Self { path: path_below(xdg_config_home, home), saved: Saved::default() })
     }
 
     /// The server of the last login.

@@ -123,7 +123,11 @@ impl Client {
     }
 
     /// Takes something away.
-    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &[&str], query: Query<'_>) -> Result<T, Fail> {
+    pub(crate) async fn delete<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: Query<'_>,
+    ) -> Result<T, Fail> {
         self.call(Method::DELETE, path, query, None::<&()>, None).await
     }
 
@@ -188,8 +192,11 @@ impl Client {
         // Nothing was answered: for callers that want nothing (`()` or `Value`), `null` stands for it.
         let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
         serde_json::from_slice(text).map_err(|e| {
-            Fail::failed(format!("{} answered {status} with something else than expected: {e}", self.address()))
-                .hint("see whether MOTHBALL_URL names a Mothball server, and of a version like this one's")
+            Fail::failed(format!(
+                "{} answered {status} with something else than expected: {e}",
+                self.address()
+            ))
+            .hint("see whether MOTHBALL_URL names a Mothball server, and of a version like this one's")
         })
     }
 

@@ -63,8 +63,10 @@ async fn list(args: ListArgs, cx: &Context) -> Result<(), Fail> {
     query.extend(args.node.map(|n| ("node", n)));
     let containers: Vec<Container> = client.list(&["containers"], &query, LIST_MAX).await?;
     cx.show(&containers, |all| {
-        let header =
-            ["id", "name", "state", "image", "flavor", "gpus", "written", "node", "user", "per hour", "so far", "created"];
+        let header = [
+            "id", "name", "state", "image", "flavor", "gpus", "written", "node", "user", "per hour",
+            "so far", "created",
+        ];
         output::table(&header, all.iter().map(row))
     })
 }

@@ -92,7 +92,8 @@ async fn list(args: ListArgs, cx: &Context) -> Result<(), Fail> {
     if args.catalog {
         let offered: Vec<CatalogImage> = client.list(&["catalog"], &[], LIST_MAX).await?;
         return cx.show(&offered, |all| {
-            let row = |i: &CatalogImage| vec![i.name.clone(), i.kind.clone().unwrap_or_default(), i.image.clone()];
+            let row =
+                |i: &CatalogImage| vec![i.name.clone(), i.kind.clone().unwrap_or_default(), i.image.clone()];
             output::table(&["name", "type", "image"], all.iter().map(row))
         });
     }

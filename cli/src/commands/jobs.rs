@@ -147,7 +147,10 @@ fn show(job: &Job) -> String {
         ("progress", if job.state == JobState::Running { wait::status(job) } else { String::new() }),
         ("attempt", format!("{} of {}", job.attempt, job.max_attempts)),
         ("waits for", job.waiting_for.clone().unwrap_or_default()),
-        ("next attempt", job.next_attempt_at.map(|at| format!("{} ({})", local(at), ago(at))).unwrap_or_default()),
+        (
+            "next attempt",
+            job.next_attempt_at.map(|at| format!("{} ({})", local(at), ago(at))).unwrap_or_default(),
+        ),
         ("container", container(job)),
         ("image", job.image.clone().unwrap_or_default()),
         ("digest", job.digest.clone().unwrap_or_default()),

@@ -52,7 +52,9 @@ pub(crate) async fn run(args: KeysArgs, cx: &Context) -> Result<(), Fail> {
     match args.command.unwrap_or(KeysCommand::List { user: None }) {
         KeysCommand::List { user } => {
             let keys: Vec<Key> = client.list(&["keys"], &of(user), LIST_MAX).await?;
-            cx.show(&keys, |all| output::table(&["id", "user", "label", "created", "expires"], all.iter().map(row)))
+            cx.show(&keys, |all| {
+                output::table(&["id", "user", "label", "created", "expires"], all.iter().map(row))
+            })
         }
         KeysCommand::Create { user, label, expires } => {
             let expires_at = match expires {

@@ -98,7 +98,9 @@ pub(crate) async fn adopt(args: AdoptArgs, cx: &Context) -> Result<(), Fail> {
         gpus: args.gpu,
     };
     let container: Container = client.post(&["nodes", &args.node, "adopt"], &request).await?;
-    cx.show(&container, |c| format!("adopted container {} as {}, of {} in project {}", c.id, c.name, c.user, c.project))
+    cx.show(&container, |c| {
+        format!("adopted container {} as {}, of {} in project {}", c.id, c.name, c.user, c.project)
+    })
 }
 
 #[cfg(test)]
@@ -107,7 +109,10 @@ mod tests {
 
     #[test]
     fn variables_are_given_or_taken() {
-        let cx = Context { global: crate::context::Global::default(), environment: vec![("TOKEN".into(), "t=1".into())] };
+        let cx = Context {
+            global: crate::context::Global::default(),
+            environment: vec![("TOKEN".into(), "t=1".into())],
+        };
         let given = ["A=b=c".to_owned(), "TOKEN".to_owned(), "EMPTY=".to_owned()];
         let env = environment(&given, &cx).unwrap();
         assert_eq!((env["A"].as_str(), env["TOKEN"].as_str(), env["EMPTY"].as_str()), ("b=c", "t=1", ""));

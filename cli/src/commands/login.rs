@@ -41,7 +41,9 @@ fn read_key(url: &str) -> Result<SecretString, Fail> {
     };
     let key = text.trim();
     if key.is_empty() {
-        return Err(Fail::usage("no key was given").hint("write it to standard input, or run this on a terminal"));
+        return Err(
+            Fail::usage("no key was given").hint("write it to standard input, or run this on a terminal")
+        );
     }
     Ok(key.into())
 }

@@ -71,7 +71,11 @@ pub(crate) async fn protect(args: ProtectArgs, cx: &Context) -> Result<(), Fail>
     let patch = ContainerPatch { protected: Some(args.switch == Switch::On), ..ContainerPatch::default() };
     let container = change(&args.container, &patch, cx).await?;
     cx.show(&container, |c| {
-        format!("{} is {}", c.name, if c.protected { "protected from deletion" } else { "not protected any more" })
+        format!(
+            "{} is {}",
+            c.name,
+            if c.protected { "protected from deletion" } else { "not protected any more" }
+        )
     })
 }
 
@@ -145,7 +149,8 @@ pub(crate) fn until(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Optio
         return now.checked_add(length).map(Some).map_err(|_| bad_time(text));
     }
     // A date alone means its end: "until Friday" includes Friday.
-    let civil = text.parse::<civil::Date>().ok().filter(|_| !text.contains(':')).map(|date| date.at(23, 59, 59, 0));
+    let civil =
+        text.parse::<civil::Date>().ok().filter(|_| !text.contains(':')).map(|date| date.at(23, 59, 59, 0));
     let civil = civil.or_else(|| text.replacen(' ', "T", 1).parse::<civil::DateTime>().ok());
     let at = civil.and_then(|civil| civil.to_zoned(zone.clone()).ok()).ok_or_else(|| bad_time(text))?;
     Ok(Some(at.timestamp()))

@@ -36,7 +36,8 @@ pub(crate) async fn run(args: NodesArgs, cx: &Context) -> Result<(), Fail> {
         NodesCommand::List => {
             let nodes: Vec<Node> = client.list(&["nodes"], &[], LIST_MAX).await?;
             cx.show(&nodes, |all| {
-                let header = ["name", "state", "gpus free", "containers", "disk free", "docker", "saves", "reported"];
+                let header =
+                    ["name", "state", "gpus free", "containers", "disk free", "docker", "saves", "reported"];
                 output::table(&header, all.iter().map(row))
             })
         }

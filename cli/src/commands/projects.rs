@@ -126,7 +126,9 @@ fn quota(bytes: Option<&str>, images: Option<&str>) -> Result<ProjectPatch, Fail
         None => None,
         Some("none") => Some(None),
         Some(text) => {
-            let count = text.parse().map_err(|_| Fail::usage(format!("--images {text:?} is neither a number nor \"none\"")))?;
+            let count = text
+                .parse()
+                .map_err(|_| Fail::usage(format!("--images {text:?} is neither a number nor \"none\"")))?;
             Some(Some(count))
         }
     };
@@ -163,7 +165,10 @@ fn show(p: &Project) -> String {
 }
 
 fn member_table(p: &Project) -> String {
-    output::table(&["member", "role"], p.members.iter().map(|(user, r)| vec![user.clone(), role(*r).to_owned()]))
+    output::table(
+        &["member", "role"],
+        p.members.iter().map(|(user, r)| vec![user.clone(), role(*r).to_owned()]),
+    )
 }
 
 #[cfg(test)]
@@ -175,6 +180,8 @@ mod tests {
         let patch = quota(Some("500GB"), Some("none")).unwrap();
         assert_eq!((patch.quota_bytes, patch.quota_images), (Some(Some(500_000_000_000)), Some(None)));
         assert_eq!(quota(None, Some("3")).unwrap().quota_bytes, None);
-        assert!(quota(None, None).is_err() && quota(Some("5"), None).is_err() && quota(None, Some("x")).is_err());
+        assert!(
+            quota(None, None).is_err() && quota(Some("5"), None).is_err() && quota(None, Some("x")).is_err()
+        );
     }
 }

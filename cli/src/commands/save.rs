@@ -86,7 +86,11 @@ fn report(p: &Preflight) -> String {
     for problem in &p.problems {
         text.push_str(&format!("\nproblem: {}", output::clean(problem)));
     }
-    text.push_str(if p.possible { "\nThe save can go ahead." } else { "\nThe save cannot go ahead as things stand." });
+    text.push_str(if p.possible {
+        "\nThe save can go ahead."
+    } else {
+        "\nThe save cannot go ahead as things stand."
+    });
     text
 }
 
@@ -125,6 +129,7 @@ pub(crate) struct WakeArgs {
 
 pub(crate) async fn wake(args: WakeArgs, cx: &Context) -> Result<(), Fail> {
     let client = cx.client()?;
-    let job: Job = client.post(&["containers", &args.name, "wake"], &WakeRequest { flavor: args.flavor }).await?;
+    let job: Job =
+        client.post(&["containers", &args.name, "wake"], &WakeRequest { flavor: args.flavor }).await?;
     submitted::one(cx, &client, job, args.wait).await
 }

@@ -106,7 +106,8 @@ pub(crate) fn line(job: &Job) -> String {
 
 /// What a job that succeeded did, in a sentence.
 fn done(job: &Job) -> String {
-    let container = job.container_name.clone().or_else(|| job.container.map(|c| c.to_string())).unwrap_or_default();
+    let container =
+        job.container_name.clone().or_else(|| job.container.map(|c| c.to_string())).unwrap_or_default();
     let image = job.image.clone().unwrap_or_default();
     let mut lines = Vec::new();
     match (job.kind, job.state) {
@@ -117,7 +118,9 @@ fn done(job: &Job) -> String {
             lines.extend(job.digest.as_ref().map(|digest| format!("proven in the registry: {digest}")));
             match job.then {
                 Some(Then::Delete) => lines.push(format!("deleted {container}")),
-                Some(Then::Park) => lines.push(format!("parked {container}: `mothball wake {container}` brings it back")),
+                Some(Then::Park) => {
+                    lines.push(format!("parked {container}: `mothball wake {container}` brings it back"))
+                }
                 _ => {}
             }
         }

@@ -45,7 +45,9 @@ pub(crate) async fn run(args: UsersArgs, cx: &Context) -> Result<(), Fail> {
     match args.command.unwrap_or(UsersCommand::List) {
         UsersCommand::List => {
             let users: Vec<User> = client.list(&["users"], &[], LIST_MAX).await?;
-            cx.show(&users, |all| output::table(&["name", "projects", "operator", "disabled", "created"], all.iter().map(row)))
+            cx.show(&users, |all| {
+                output::table(&["name", "projects", "operator", "disabled", "created"], all.iter().map(row))
+            })
         }
         UsersCommand::Create { name, operator, role, with_key } => {
             let project = cx.global.project.clone();
@@ -54,10 +56,16 @@ pub(crate) async fn run(args: UsersArgs, cx: &Context) -> Result<(), Fail> {
             if !with_key {
                 return cx.show(&user, |u| format!("made user {}{}", u.name, memberships(u, ", ")));
             }
-            let request = KeyRequest { user: Some(user.name.clone()), label: "first key".to_owned(), expires_at: None };
+            let request =
+                KeyRequest { user: Some(user.name.clone()), label: "first key".to_owned(), expires_at: None };
             let key: NewKey = client.post(&["keys"], &request).await?;
             cx.show(&json!({ "user": user, "key": key }), |_| {
-                format!("made user {}{}\nkey: {}\nIt is shown only now.", user.name, memberships(&user, ", "), key.key)
+                format!(
+                    "made user {}{}\nkey: {}\nIt is shown only now.",
+                    user.name,
+                    memberships(&user, ", "),
+                    key.key
+                )
             })
         }
         UsersCommand::Disable { name } => switch(&name, true, cx).await,
@@ -68,9 +76,7 @@ pub(crate) async fn run(args: UsersArgs, cx: &Context) -> Result<(), Fail> {
 async fn switch(name: &str, disabled: bool, cx: &Context) -> Result<(), Fail> {
     let patch = UserPatch { disabled: Some(disabled), ..UserPatch::default() };
     let user: User = cx.client()?.patch(&["users", name], &patch).await?;
-    cx.show(&user, |u| {
-        format!("keys of {} are {}", u.name, if u.disabled { "refused" } else { "accepted" })
-    })
+    cx.show(&user, |u| format!("keys of {} are {}", u.name, if u.disabled { "refused" } else { "accepted" }))
 }
 
 fn row(u: &User) -> Vec<String> {

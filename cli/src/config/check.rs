@@ -38,7 +38,11 @@ fn places(s: &Settings) -> Result<(), ConfigError> {
     for (key, listen) in [api, ("telemetry.listen", s.telemetry.listen.as_ref())] {
         let port = listen.and_then(|l| l.rsplit_once(':')).map(|(_, port)| port.parse::<u16>());
         if listen.is_some() && !matches!(port, Some(Ok(_))) {
-            return Err(refuse(key, "it is not HOST:PORT", "write 127.0.0.1:8780, or 127.0.0.1:0 for any free port"));
+            return Err(refuse(
+                key,
+                "it is not HOST:PORT",
+                "write 127.0.0.1:8780, or 127.0.0.1:0 for any free port",
+            ));
         }
     }
     if s.telemetry.listen.as_ref() == Some(&s.api.listen) && !s.api.listen.ends_with(":0") {
@@ -106,7 +110,11 @@ fn times(s: &Settings) -> Result<(), ConfigError> {
         return Err(refuse(key, "it is 0", "write a time above 0, as in \"30s\""));
     }
     if s.jobs.lease.0 < Duration::from_secs(1) {
-        return Err(refuse("jobs.lease", "it is shorter than 1s", "a lease is renewed three times in its length"));
+        return Err(refuse(
+            "jobs.lease",
+            "it is shorter than 1s",
+            "a lease is renewed three times in its length",
+        ));
     }
     if s.jobs.retry_first > s.jobs.retry_max {
         return Err(refuse(
@@ -149,7 +157,11 @@ fn bounds(s: &Settings) -> Result<(), ConfigError> {
         }
     }
     if s.worker.snapshot == super::settings::Snapshot::Direct {
-        return Err(refuse("worker.snapshot", "this version cannot save directly", "write \"auto\" or \"engine\""));
+        return Err(refuse(
+            "worker.snapshot",
+            "this version cannot save directly",
+            "write \"auto\" or \"engine\"",
+        ));
     }
     if s.currency.trim().is_empty() {
         return Err(refuse("currency", "it is empty", "write what prices are in, as in \"TWD\""));
@@ -159,7 +171,11 @@ fn bounds(s: &Settings) -> Result<(), ConfigError> {
 
 fn lists(s: &Settings) -> Result<(), ConfigError> {
     if s.flavors.is_empty() {
-        return Err(refuse("flavors", "the list is empty", "nothing could be launched: write at least one [[flavors]]"));
+        return Err(refuse(
+            "flavors",
+            "the list is empty",
+            "nothing could be launched: write at least one [[flavors]]",
+        ));
     }
     twice("flavors", s.flavors.iter().map(|f| f.name.as_str()))?;
     twice("catalog", s.catalog.iter().map(|c| c.name.as_str()))?;
@@ -172,7 +188,11 @@ fn lists(s: &Settings) -> Result<(), ConfigError> {
         ));
     }
     if let Some(entry) = s.catalog.iter().find(|c| c.name.trim().is_empty() || c.image.trim().is_empty()) {
-        return Err(refuse("catalog", format!("entry {:?} lacks a name or an image", entry.name), "set both"));
+        return Err(refuse(
+            "catalog",
+            format!("entry {:?} lacks a name or an image", entry.name),
+            "set both",
+        ));
     }
     for mount in &s.mounts {
         for path in [&mount.target, &mount.source] {

@@ -13,9 +13,9 @@ impl TryFrom<String> for Span {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        humantime::parse_duration(&text)
-            .map(Self)
-            .map_err(|_| format!("{text:?} is not a time: write it with units, as in \"30s\", \"10m\" or \"90d\""))
+        humantime::parse_duration(&text).map(Self).map_err(|_| {
+            format!("{text:?} is not a time: write it with units, as in \"30s\", \"10m\" or \"90d\"")
+        })
     }
 }
 

@@ -20,8 +20,15 @@ pub(crate) fn layer(schema: &Schema, environment: &[(String, String)]) -> Result
         }
         let key = rest.to_ascii_lowercase().replace("__", ".");
         let Some(default) = schema.default_of(&key).filter(|d| !d.is_object()) else {
-            let meant = schema.nearest(&key).map(|k| variable(&k));
-            return Err(ConfigError::UnknownVariable { name: name.clone(), meant });
+            let meant = schema.nearest(&key);
+            if !rest.contains("__") && !meant.as_ref().is_some_and(|meant| is_slip(&key, meant)) {
+                // Not of the form of ours, and like none of ours: somebody else's.
+                continue;
+            }
+            return Err(ConfigError::UnknownVariable {
+                name: name.clone(),
+                meant: meant.map(|k| variable(&k)),
+            });
         };
         insert(&mut layer, &key, typed(default, text));
     }
@@ -31,6 +38,11 @@ pub(crate) fn layer(schema: &Schema, environment: &[(String, String)]) -> Result
 /// The variable that sets a key.
 pub(crate) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__"))
+}
+
+/// Whether a name without `__` is so like a key that the key was meant: `worker_node`.
+fn is_slip(name: &str, key: &str) -> bool {
+    strsim::damerau_levenshtein(name, key) <= 2
 }
 
 /// Kubernetes tells every pod of each service by variables; of a service called `mothball` or `mothball-api` they

@@ -81,7 +81,8 @@ fn read(path: &Path, shown: &str) -> Result<toml::Table, ConfigError> {
 /// sentence would repeat the value.
 fn value_error(error: figment::Error) -> ConfigError {
     let key = error.path.join(".");
-    let place = error.metadata.as_ref().map_or_else(|| "the configuration".to_owned(), |m| m.name.to_string());
+    let place =
+        error.metadata.as_ref().map_or_else(|| "the configuration".to_owned(), |m| m.name.to_string());
     let secret = ["api.admin_key", "store.url", "queue.url"].contains(&key.as_str());
     let problem = match error.kind {
         _ if secret => "it must be a text".to_owned(),

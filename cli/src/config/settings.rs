@@ -151,9 +151,10 @@ impl TryFrom<NumberOrText> for Gpus {
         match value {
             NumberOrText::Number(count) => Ok(Self::Fixed(count)),
             NumberOrText::Text(text) if text == "auto" => Ok(Self::Auto),
-            NumberOrText::Text(text) => {
-                text.parse().map(Self::Fixed).map_err(|_| format!("{text:?} is neither \"auto\" nor a number of GPUs"))
-            }
+            NumberOrText::Text(text) => text
+                .parse()
+                .map(Self::Fixed)
+                .map_err(|_| format!("{text:?} is neither \"auto\" nor a number of GPUs")),
         }
     }
 }

@@ -63,6 +63,7 @@ fn variables_take_the_kind_of_their_setting() {
             ("MOTHBALL_URL", "http://elsewhere"),
             ("MOTHBALL_API_KEY", "not a setting"),
             ("MOTHBALL_SERVICE_HOST", "10.0.0.1"),
+            ("MOTHBALL_OF_SOMEBODY_ELSE", "1"),
             ("PATH", "/bin"),
         ],
     )
@@ -88,6 +89,10 @@ fn an_unknown_key_is_refused_with_the_nearest() {
     }
     let error = refused("", &[("MOTHBALL_WORKER_NODE", "a")]);
     assert!(error.contains("MOTHBALL_WORKER_NODE; did you mean `MOTHBALL_WORKER__NODE`?"), "{error}");
+    let error = refused("", &[("MOTHBALL_DATADIR", "a")]);
+    assert!(error.contains("did you mean `MOTHBALL_DATA_DIR`?"), "{error}");
+    let error = refused("", &[("MOTHBALL_ZZZ__QQQ", "a")]);
+    assert!(error.contains("unknown environment variable MOTHBALL_ZZZ__QQQ"), "{error}");
     let error = refused("", &[("MOTHBALL_QUEUE__URI", "a")]);
     assert!(error.contains("did you mean `MOTHBALL_QUEUE__URL`?"), "{error}");
 }
@@ -95,9 +100,15 @@ fn an_unknown_key_is_refused_with_the_nearest() {
 #[test]
 fn a_value_of_the_wrong_kind_names_its_key_and_place() {
     let error = refused("[worker]\nconcurrency = \"many\"", &[]);
-    assert!(error.contains("worker.concurrency cannot be used") && error.contains("mothball.toml"), "{error}");
+    assert!(
+        error.contains("worker.concurrency cannot be used") && error.contains("mothball.toml"),
+        "{error}"
+    );
     let error = refused("", &[("MOTHBALL_JOBS__LEASE", "30")]);
-    assert!(error.contains("jobs.lease") && error.contains("with units") && error.contains("environment"), "{error}");
+    assert!(
+        error.contains("jobs.lease") && error.contains("with units") && error.contains("environment"),
+        "{error}"
+    );
     let error = refused("[jobs\n", &[]);
     assert!(error.contains("line 1"), "{error}");
     let error = refused("[worker]\nsnapshot = \"fast\"", &[]);
@@ -126,7 +137,10 @@ fn what_does_not_belong_together_is_refused_with_a_hint() {
         ("[worker]\nsnapshot = \"direct\"", "worker.snapshot"),
     ] {
         let error = refused(file, &[]);
-        assert!(error.contains(key) && error.contains("hint: ") && !error.contains("geheim"), "{file:?}: {error}");
+        assert!(
+            error.contains(key) && error.contains("hint: ") && !error.contains("geheim"),
+            "{file:?}: {error}"
+        );
     }
 }
 

@@ -72,7 +72,11 @@ fn space(check: &'static str, path: &Path) -> Option<Finding> {
     let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
     let found = format!("{}: {} of {} free", path.display(), human::bytes(free), human::bytes(total));
     if free < FREE_BYTES_MIN || (free as f64) < total as f64 * FREE_SHARE_MIN {
-        return Some(Finding::warn(check, found, "free some: a save needs as much as the container has written"));
+        return Some(Finding::warn(
+            check,
+            found,
+            "free some: a save needs as much as the container has written",
+        ));
     }
     Some(Finding::ok(check, found))
 }

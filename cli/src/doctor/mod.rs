@@ -76,7 +76,11 @@ pub(crate) async fn run(args: DoctorArgs, cx: &Context) -> Result<(), Fail> {
 async fn limited(check: &'static str, work: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
     timeout(CHECK_LIMIT, work).await.unwrap_or_else(|_| {
         let found = format!("no answer within {} s", CHECK_LIMIT.as_secs());
-        vec![Finding::fail(check, found, "see whether it is overloaded, and whether the network loses packets")]
+        vec![Finding::fail(
+            check,
+            found,
+            "see whether it is overloaded, and whether the network loses packets",
+        )]
     })
 }
 
@@ -86,6 +90,7 @@ fn said(finding: &Finding) -> String {
         Verdict::Warn => "warn",
         Verdict::Fail => "fail",
     };
-    let advice = finding.advice.as_ref().map(|a| format!("\n{:20}{}", "", output::clean(a))).unwrap_or_default();
+    let advice =
+        finding.advice.as_ref().map(|a| format!("\n{:20}{}", "", output::clean(a))).unwrap_or_default();
     format!("{verdict}  {:12}  {}{advice}", finding.check, output::clean(&finding.found))
 }

@@ -38,7 +38,11 @@ async fn embedded(settings: &Settings) -> Vec<Finding> {
     }
     match Store::embedded(&path) {
         Err(StoreError::InUse(_)) => vec![Finding::ok("store", "embedded; open in the server that runs")],
-        Err(e) => vec![Finding::fail("store", e.to_string(), "see that data_dir can be written, and its disk is not full")],
+        Err(e) => vec![Finding::fail(
+            "store",
+            e.to_string(),
+            "see that data_dir can be written, and its disk is not full",
+        )],
         Ok(store) => asked(&store, "embedded").await,
     }
 }
@@ -55,7 +59,9 @@ async fn asked(store: &Store, name: &str) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("store", format!("{name} answers"))];
     findings.push(clock(before, Timestamp::now(), now));
     match store.advice().await {
-        Ok(advice) => findings.extend(advice.into_iter().map(|a| Finding::warn("store", "it can lose data", a))),
+        Ok(advice) => {
+            findings.extend(advice.into_iter().map(|a| Finding::warn("store", "it can lose data", a)))
+        }
         Err(e) => findings.push(Finding::warn(
             "store",
             format!("its persistence could not be checked: {e}"),
@@ -72,7 +78,11 @@ fn clock(before: Timestamp, after: Timestamp, store: Timestamp) -> Finding {
     let skew = early.max(late).max(0);
     if skew > SKEW_MAX_S {
         let found = format!("this machine and the store are {skew} s apart");
-        return Finding::warn("clock", found, "run chrony or another time service on both; jobs are right either way");
+        return Finding::warn(
+            "clock",
+            found,
+            "run chrony or another time service on both; jobs are right either way",
+        );
     }
     Finding::ok("clock", "agrees with the store's")
 }
@@ -110,8 +120,10 @@ async fn connected(queue: &Queue, health: &Health, name: &str) -> Vec<Finding> {
     if dead > 0 {
         let letters = queue.dead_letters(LETTERS_SHOWN).await.unwrap_or_default();
         let shown = letters.iter().map(|l| format!("{} from {}: {}", l.reason, l.queue, l.body));
-        let found = format!("{dead} messages that nobody could use: {}", shown.collect::<Vec<_>>().join("; "));
-        let advice = "jobs are not lost by it (the store has them); see who else writes into the queue, then purge it";
+        let found =
+            format!("{dead} messages that nobody could use: {}", shown.collect::<Vec<_>>().join("; "));
+        let advice =
+            "jobs are not lost by it (the store has them); see who else writes into the queue, then purge it";
         findings.push(Finding::warn("queue", found, advice));
     }
     findings
@@ -141,11 +153,13 @@ pub(super) async fn registry(settings: &Settings) -> Vec<Finding> {
 
 /// Pushes an image of a few bytes, proves it, and deletes it.
 async fn probe(registry: &Registry) -> Result<Deletion, RegistryError> {
-    let config = Bytes::from(json!({
-        "architecture": "amd64", "os": "linux", "created": Timestamp::now().to_string(),
-        "rootfs": { "type": "layers", "diff_ids": [] }, "config": {},
-    })
-    .to_string());
+    let config = Bytes::from(
+        json!({
+            "architecture": "amd64", "os": "linux", "created": Timestamp::now().to_string(),
+            "rootfs": { "type": "layers", "diff_ids": [] }, "config": {},
+        })
+        .to_string(),
+    );
     registry.put_blob(PROBE_REPOSITORY, &digest_of(&config), config.clone()).await?;
     let manifest = json!({
         "schemaVersion": 2,
@@ -157,7 +171,9 @@ async fn probe(registry: &Registry) -> Result<Deletion, RegistryError> {
         "layers": [],
     });
     let bytes = Bytes::from(manifest.to_string());
-    let digest = registry.put_manifest(PROBE_REPOSITORY, "probe", "application/vnd.oci.image.manifest.v1+json", bytes).await?;
+    let digest = registry
+        .put_manifest(PROBE_REPOSITORY, "probe", "application/vnd.oci.image.manifest.v1+json", bytes)
+        .await?;
     let proven = registry.verify(PROBE_REPOSITORY, &digest).await;
     let deleted = registry.delete_manifest(PROBE_REPOSITORY, &digest).await;
     proven?;

@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn money_is_rounded_only_for_people() {
-        for (amount, text) in [("671.99444444", "671.99 TWD"), ("58", "58 TWD"), ("0.005", "0.01 TWD"), ("2.5", "2.50 TWD")]
+        for (amount, text) in
+            [("671.99444444", "671.99 TWD"), ("58", "58 TWD"), ("0.005", "0.01 TWD"), ("2.5", "2.50 TWD")]
         {
             assert_eq!(money(amount.parse().unwrap(), "TWD"), text);
         }

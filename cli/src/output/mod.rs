@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn tables_are_plain() {
-        let shown = table(&["id", "name"], [vec!["1".into(), "box".into()], vec!["12".into(), "a\u{1b}[2J".into()]]);
+        let shown =
+            table(&["id", "name"], [vec!["1".into(), "box".into()], vec!["12".into(), "a\u{1b}[2J".into()]]);
         assert_eq!(shown, "ID  NAME\n1   box\n12  a\u{fffd}[2J");
     }
 

@@ -69,7 +69,8 @@ async fn serve(
     if roles.contains(&Role::Worker) {
         ready.push(ReadyCheck { name: "worker".to_owned(), ready: worker_is_ready.clone() });
     }
-    let metrics = Metrics::new(&shared.metrics).map_err(|e| Fail::failed(format!("register metrics: {e}")))?;
+    let metrics =
+        Metrics::new(&shared.metrics).map_err(|e| Fail::failed(format!("register metrics: {e}")))?;
     let api = parts::api(settings, shared, Arc::new(metrics), ready);
 
     // Listeners first: a port that is taken is found before anything else is begun.
@@ -82,7 +83,10 @@ async fn serve(
         let router = mothball_api::health_router(api.clone(), shutdown.clone());
         let stop = shutdown.clone().cancelled_owned();
         tasks.spawn(async move {
-            ("telemetry", axum::serve(listener, router).with_graceful_shutdown(stop).await.map_err(Into::into))
+            (
+                "telemetry",
+                axum::serve(listener, router).with_graceful_shutdown(stop).await.map_err(Into::into),
+            )
         });
     }
     if roles.contains(&Role::Scheduler) {
@@ -98,11 +102,14 @@ async fn serve(
     }
     let announced = match listener {
         Some(listener) => {
-            let address = listener.local_addr().map_err(|e| Fail::failed(format!("ask for the address: {e}")))?;
+            let address =
+                listener.local_addr().map_err(|e| Fail::failed(format!("ask for the address: {e}")))?;
             let key = admin_key::of(settings)?;
             bootstrap(&shared.store, &key, shutdown).await?;
             let (parts, stop) = (api, shutdown.clone());
-            tasks.spawn(async move { ("api", mothball_api::serve(listener, parts, stop).await.map_err(Into::into)) });
+            tasks.spawn(async move {
+                ("api", mothball_api::serve(listener, parts, stop).await.map_err(Into::into))
+            });
             format!("listening on http://{address}")
         }
         None => "ready".to_owned(),
@@ -155,7 +162,10 @@ async fn until_ended(
             Ok(None) => break,
             Ok(Some(ended)) => failed = failed.or(early(ended)),
             Err(_) => {
-                tracing::error!(left = tasks.len(), "roles did not end within shutdown_grace and are cut off");
+                tracing::error!(
+                    left = tasks.len(),
+                    "roles did not end within shutdown_grace and are cut off"
+                );
                 return Err(failed.unwrap_or_else(|| Fail::failed("not everything could be stopped in time")));
             }
         }
@@ -182,12 +192,17 @@ fn early(ended: Result<Ended, tokio::task::JoinError>) -> Option<Fail> {
 
 async fn bind(key: &str, listen: &str) -> Result<TcpListener, Fail> {
     TcpListener::bind(listen).await.map_err(|e| {
-        Fail::failed(format!("cannot listen on {listen}: {e}")).hint(format!("set {key} to another HOST:PORT; port 0 takes any"))
+        Fail::failed(format!("cannot listen on {listen}: {e}"))
+            .hint(format!("set {key} to another HOST:PORT; port 0 takes any"))
     })
 }
 
 /// Makes the first records, waiting for a store that is away.
-async fn bootstrap(store: &Store, key: &admin_key::AdminKey, shutdown: &CancellationToken) -> Result<(), Fail> {
+async fn bootstrap(
+    store: &Store,
+    key: &admin_key::AdminKey,
+    shutdown: &CancellationToken,
+) -> Result<(), Fail> {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(200);
     loop {
@@ -197,7 +212,9 @@ async fn bootstrap(store: &Store, key: &admin_key::AdminKey, shutdown: &Cancella
             Err(error @ StoreError::Unavailable(_)) if begun.elapsed() < STORE_PATIENCE => {
                 tracing::warn!(%error, "the store does not answer; waiting for it");
             }
-            Err(error) => return Err(Fail::failed(error.to_string()).hint("check store.url, and `mothball doctor`")),
+            Err(error) => {
+                return Err(Fail::failed(error.to_string()).hint("check store.url, and `mothball doctor`"));
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),

@@ -83,7 +83,8 @@ pub(crate) fn registry(settings: &Settings) -> Result<Registry, Fail> {
 pub(crate) fn engine(settings: &Settings) -> Result<Engine, Fail> {
     let limits = EngineLimits { stream_idle: settings.worker.stall_timeout.0, ..EngineLimits::default() };
     Engine::connect(&settings.worker.docker_host, limits).map_err(|e| {
-        Fail::usage(format!("worker.docker_host: {e}")).hint("write unix:///path/docker.sock or tcp://HOST:PORT")
+        Fail::usage(format!("worker.docker_host: {e}"))
+            .hint("write unix:///path/docker.sock or tcp://HOST:PORT")
     })
 }
 
@@ -111,7 +112,8 @@ pub(super) fn api(
         kind: c.kind.clone(),
     });
     let mounts = settings.mounts.iter();
-    let mounts = mounts.map(|m| mothball_api::MountRule { target: m.target.clone(), source: m.source.clone() });
+    let mounts =
+        mounts.map(|m| mothball_api::MountRule { target: m.target.clone(), source: m.source.clone() });
     let api = mothball_api::Settings {
         currency: settings.currency.clone(),
         catalog: catalog.collect(),

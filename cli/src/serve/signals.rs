@@ -5,7 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Cancels `shutdown` at the first signal; returns at the second.
 pub(super) async fn twice(shutdown: &CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         tracing::warn!("signals cannot be handled: a stop will not be orderly");
         return std::future::pending().await;

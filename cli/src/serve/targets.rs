@@ -46,8 +46,11 @@ pub(super) fn check(roles: &BTreeSet<Role>, settings: &Settings) -> Result<(), F
     if alone.is_empty() {
         return Ok(());
     }
-    Err(Fail::usage(format!("roles in several processes need servers that they share, but {}", alone.join(" and ")))
-        .hint("set store.url to redis://… and queue.url to amqp://…, or run all targets in one process"))
+    Err(Fail::usage(format!(
+        "roles in several processes need servers that they share, but {}",
+        alone.join(" and ")
+    ))
+    .hint("set store.url to redis://… and queue.url to amqp://…, or run all targets in one process"))
 }
 
 #[cfg(test)]
