@@ -203,7 +203,7 @@ fn spawn(place: &Place, bridge: &str, args: &[String]) -> Result<Process> {
     }
     command
         .arg(format!("--host=unix://{}", place.path("docker.sock").display()))
-        .args(["--iptables=false", "--ip-forward=false", "--ip-masq=false"])
+        .args(["--log-level=warn", "--iptables=false", "--ip-forward=false", "--ip-masq=false"])
         .args(args);
     Process::spawn(place, "dockerd", &mut command)
 }

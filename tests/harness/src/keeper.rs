@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-/// The environment variable by which a process is known to belong to a server of the harness.
-pub const MARK_VARIABLE: &str = "MOTHBALL_HARNESS";
+/// The environment variable by which a process is known to belong to a server of the harness. Not one of `MOTHBALL_…`:
+/// Mothball refuses those that it does not know.
+pub const MARK_VARIABLE: &str = "HARNESS_MARK";
 
 const CLEAN_UP_LIMIT: Duration = Duration::from_mins(1);
 

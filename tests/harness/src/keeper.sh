@@ -1,7 +1,7 @@
 # Waits for the end of its input, which the test process holds open, then removes every trace of one server.
 # It runs the same way when the server is dropped and when the test process was killed.
 #
-#   $1  mark: every process of the server carries MOTHBALL_HARNESS=<mark> in its environment, and every container of a
+#   $1  mark: every process of the server carries HARNESS_MARK=<mark> in its environment, and every container of a
 #       private dockerd lives in the cgroup <mark>. A pid alone could have been given to a stranger; a mark cannot.
 #   $2  the server's directory, with its mounts
 trap '' INT TERM HUP
@@ -15,7 +15,7 @@ while read -r word value; do
 done
 
 marked() {
-  grep -lsz "^MOTHBALL_HARNESS=$mark\$" /proc/[0-9]*/environ
+  grep -lsz "^HARNESS_MARK=$mark\$" /proc/[0-9]*/environ
   grep -ls "/$mark/" /proc/[0-9]*/cgroup
 }
 # Without the dead that nobody has reaped: an orphan's new parent may take seconds.

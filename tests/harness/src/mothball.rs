@@ -13,6 +13,7 @@ use crate::command;
 use crate::http::Api;
 use crate::place::Place;
 use crate::process::Process;
+use crate::wait::eventually;
 
 const START_LIMIT: Duration = Duration::from_mins(1);
 const STOP_LIMIT: Duration = Duration::from_mins(1);
@@ -118,6 +119,16 @@ impl Mothball {
     /// The API with the operator's key.
     pub fn api(&self) -> Result<Api> {
         Ok(Api::new(&self.url(), &self.admin_key()?))
+    }
+
+    /// Waits until every target of a process with an API can work; the process prints its address before that.
+    pub async fn wait_able(&self) -> Result<()> {
+        let api = Api::new(&self.url(), "").without_key();
+        let able = eventually(START_LIMIT, "/readyz to be 200", async || {
+            let answer = api.get("/readyz").await.ok()?;
+            (answer.status == 200).then_some(())
+        });
+        able.await.with_context(|| self.process.tail())
     }
 
     /// Runs a user command with the operator's key, whatever its outcome.

@@ -164,6 +164,7 @@ impl Options {
         } else {
             (node.worker(settings.clone()).start().await?, None)
         };
+        api.wait_able().await?;
         Ok(System { api, scheduler, nodes: vec![node], proxies, registry, vhost, rabbit, redis, settings })
     }
 }

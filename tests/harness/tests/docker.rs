@@ -9,7 +9,7 @@ use mothball_harness::http::client;
 use mothball_harness::registry::Registry;
 use mothball_harness::wait::eventually;
 
-const SLEEP: &str = r#"CMD ["sleep", "1d"]"#;
+const SLEEP: &str = mothball_harness::busybox::IDLE;
 
 #[tokio::test]
 async fn two_engines_and_a_registry() -> Result<()> {
