@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use uuid::Uuid;
@@ -18,6 +19,7 @@ const BRIDGES: std::ops::Range<u16> = 1..250;
 #[derive(Debug)]
 pub struct Claim {
     number: u16,
+    file: PathBuf,
     _lock: File,
 }
 
@@ -45,10 +47,11 @@ impl Claim {
         let start = (Uuid::new_v4().as_u128() % u128::from(count)) as u16;
         for step in 0..count {
             let number = numbers.start + (start + step) % count;
-            let lock = File::create(directory.join(format!("{kind}-{number}")))
-                .context("open the file of a claim")?;
-            if lock.try_lock().is_ok() && free(number) {
-                return Ok(Self { number, _lock: lock });
+            let file = directory.join(format!("{kind}-{number}"));
+            let lock = File::create(&file).context("open the file of a claim")?;
+            // The file may have been removed, and made anew by a third test, since it was opened here.
+            if lock.try_lock().is_ok() && is_at(&lock, &file) && free(number) {
+                return Ok(Self { number, file, _lock: lock });
             }
         }
         bail!("no {kind} between {} and {} is free", numbers.start, numbers.end)
@@ -57,5 +60,20 @@ impl Claim {
     /// The number held.
     pub fn number(&self) -> u16 {
         self.number
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // While the lock is held, so that nobody's claim but this one is removed.
+        let _removed = std::fs::remove_file(&self.file);
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(opened), Ok(named)) => inode(opened) == inode(named),
+        _ => false,
     }
 }

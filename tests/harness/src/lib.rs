@@ -2,6 +2,19 @@
 //! also when the test process is killed (see [`keeper`]).
 //!
 //! Nothing is mocked and nothing is skipped: a program that is missing is an error that names the Debian package.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`system`] | whole set-ups on either pair of queue and store; where a suite begins |
+//! | [`mothball`], [`http`] | the product as a process, its command line and its API |
+//! | [`dockerd`], [`busybox`], [`tree`] | an engine, a base image, and what a container's file system holds |
+//! | [`registry`], [`rabbitmq`], [`redis`] | the other servers |
+//! | [`proxy`] | faults on the way between any two of them |
+//! | [`wait`] | predicates with a deadline: the one place where a timer ticks |
+//! | [`place`], [`keeper`], [`process`], [`claim`], [`command`] | how a server is housed, watched and removed |
+//! | [`shared`] | the one server that tests share: RabbitMQ, which takes seven seconds to start |
+//!
+//! Everything else starts in a second and belongs to one test alone.
 
 pub mod busybox;
 pub mod claim;

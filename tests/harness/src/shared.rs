@@ -12,7 +12,8 @@ use rustix::process::{Pid, getppid};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Lives as long as the shared server should. Its standard output is the keeper's input, so its end starts the clean-up.
-/// Arguments: the runner's process id, the file that users hold a shared lock on, the server's record.
+/// Arguments: the runner's process id, the file that users hold a shared lock on, the server's record,
+/// the file that the starting test holds.
 const LANDLORD: &str = r#"
 trap '' INT TERM HUP
 exec 9<"$2"
@@ -27,7 +28,9 @@ while kill -0 "$1" 2>/dev/null; do
   fi
   sleep 0.3
 done
-rm -f "$3" "$2"
+rm -f "$3"
+# The files that are locked go with the run only: a test that waits for one of them must find the others at the same file.
+kill -0 "$1" 2>/dev/null || rm -f "$2" "$4"
 "#;
 
 /// The right to use a shared server; hold it as long as the server is used.
@@ -51,8 +54,8 @@ where
     let (users, record, turn) = (file("users"), file("json"), file("turn"));
 
     // One at a time looks for the record and, if there is none, starts the server.
-    let turn = File::create(&turn).context("open the turn of a shared server")?;
-    let turn = tokio::task::spawn_blocking(move || turn.lock().map(|()| turn))
+    let held_turn = File::create(&turn).context("open the turn of a shared server")?;
+    let held_turn = tokio::task::spawn_blocking(move || held_turn.lock().map(|()| held_turn))
         .await
         .context("wait for a turn")?
         .context("wait for a turn")?;
@@ -61,13 +64,13 @@ where
     let value = if let Ok(text) = std::fs::read(&record) {
         serde_json::from_slice(&text).context("read the record of a shared server")?
     } else {
-        let landlord = Landlord::start(runner, &users, &record)?;
+        let landlord = Landlord::start(runner, [&users, &record, &turn])?;
         let value = start(landlord).await?;
         let text = serde_json::to_vec(&value).context("write the record of a shared server")?;
         std::fs::write(&record, text).context("write the record of a shared server")?;
         value
     };
-    drop(turn);
+    drop(held_turn);
     Ok((value, Lease { _users: held }))
 }
 
@@ -78,12 +81,12 @@ pub struct Landlord {
 }
 
 impl Landlord {
-    fn start(runner: i32, users: &PathBuf, record: &PathBuf) -> Result<Self> {
+    fn start(runner: i32, files: [&PathBuf; 3]) -> Result<Self> {
         let shell = std::os::unix::process::CommandExt::process_group(
             Command::new("/bin/sh").args(["-c", LANDLORD, "landlord", &runner.to_string()]),
             0,
         )
-        .args([users, record])
+        .args(files)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
