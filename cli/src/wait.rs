@@ -57,11 +57,11 @@ async fn follow(client: &Client, job: Job, reporter: &mut Reporter) -> Result<Jo
             return Ok(last);
         }
         // Events where they can be had; the question below where not, and for what happened between two streams.
-        if let Ok(events) = client.events(&["jobs", &id, "events"]).await {
-            if let Some(job) = listen(events, reporter).await {
-                (last, heard) = (job, Instant::now());
-                continue;
-            }
+        if let Ok(events) = client.events(&["jobs", &id, "events"]).await
+            && let Some(job) = listen(events, reporter).await
+        {
+            (last, heard) = (job, Instant::now());
+            continue;
         }
         tokio::time::sleep(POLL).await;
         match client.get::<Job>(&["jobs", &id], &[]).await {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Longest wait for an answer that is no stream.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// Longest silence in a stream of events; the server says something every 15 seconds.
 const STREAM_LIMIT: Duration = Duration::from_secs(45);
 /// How often a call is sent at most, when sending it again does no harm.

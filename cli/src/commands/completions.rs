@@ -1,7 +1,6 @@
 //! `mothball completions`.
 
 use super::Cli;
-use crate::exit::Fail;
 use crate::output::say;
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
@@ -12,9 +11,8 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Fail> {
+pub(crate) fn run(args: &CompletionsArgs) {
     let mut script = Vec::new();
     generate(args.shell, &mut Cli::command(), "mothball", &mut script);
     say(String::from_utf8_lossy(&script));
-    Ok(())
 }

@@ -76,7 +76,7 @@ pub(crate) async fn run(args: JobsArgs, cx: &Context) -> Result<(), Fail> {
             if !wait.wait {
                 return cx.show(&job, submitted::line);
             }
-            cancelled(wait::for_end(&client, job).await?, cx)
+            cancelled(&wait::for_end(&client, job).await?, cx)
         }
         Some(JobsCommand::Retry { id, wait }) => {
             let job: Job = client.post(&["jobs", &id, "retry"], &json!({})).await?;
@@ -86,8 +86,8 @@ pub(crate) async fn run(args: JobsArgs, cx: &Context) -> Result<(), Fail> {
 }
 
 /// A job that was to be stopped: here its being cancelled is the success.
-fn cancelled(job: Job, cx: &Context) -> Result<(), Fail> {
-    cx.show(&job, submitted::line)?;
+fn cancelled(job: &Job, cx: &Context) -> Result<(), Fail> {
+    cx.show(job, submitted::line)?;
     if job.state == JobState::Cancelled {
         return Ok(());
     }
@@ -166,7 +166,8 @@ fn show(job: &Job) -> String {
         ("hint", error.map(|e| e.hint.clone()).unwrap_or_default()),
     ]);
     for note in &job.notes {
-        text.push_str(&format!("\nnote: {}", output::clean(note)));
+        text.push_str("\nnote: ");
+        text.push_str(&output::clean(note));
     }
     let rows = job.events.iter().map(|e| vec![local(e.at), e.event.clone(), e.detail.clone()]);
     text.push_str("\n\n");

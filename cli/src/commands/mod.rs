@@ -97,7 +97,7 @@ impl Command {
         match self {
             Self::Serve(args) => crate::serve::run(args, cx).await,
             Self::Config(args) => config::run(&args, cx),
-            Self::Doctor(args) => crate::doctor::run(args, cx).await,
+            Self::Doctor(args) => Box::pin(crate::doctor::run(args, cx)).await,
             Self::Launch(args) => launch::launch(args, cx).await,
             Self::Adopt(args) => launch::adopt(args, cx).await,
             Self::Containers(args) => containers::run(args, cx).await,
@@ -119,7 +119,10 @@ impl Command {
             Self::Login(args) => login::login(args, cx).await,
             Self::Logout => login::logout(cx),
             Self::Whoami => login::whoami(cx).await,
-            Self::Completions(args) => completions::run(&args),
+            Self::Completions(args) => {
+                completions::run(&args);
+                Ok(())
+            }
             Self::Guard(args) => crate::guard::run(args).await,
         }
     }

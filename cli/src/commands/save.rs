@@ -80,11 +80,9 @@ fn report(p: &Preflight) -> String {
         ("free on the node", p.node_disk_free_bytes.map(human::bytes).unwrap_or_default()),
         ("way", way.unwrap_or_default().to_owned()),
     ]);
-    for note in &p.notes {
-        text.push_str(&format!("\nnote: {}", output::clean(note)));
-    }
-    for problem in &p.problems {
-        text.push_str(&format!("\nproblem: {}", output::clean(problem)));
+    let said = [("note", &p.notes), ("problem", &p.problems)];
+    for (what, sentence) in said.iter().flat_map(|(what, all)| all.iter().map(move |s| (what, s))) {
+        text.extend(["\n", what, ": ", &output::clean(sentence)]);
     }
     text.push_str(if p.possible {
         "\nThe save can go ahead."

@@ -119,7 +119,7 @@ fn done(job: &Job) -> String {
             match job.then {
                 Some(Then::Delete) => lines.push(format!("deleted {container}")),
                 Some(Then::Park) => {
-                    lines.push(format!("parked {container}: `mothball wake {container}` brings it back"))
+                    lines.push(format!("parked {container}: `mothball wake {container}` brings it back"));
                 }
                 _ => {}
             }

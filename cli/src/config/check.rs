@@ -149,7 +149,7 @@ fn bounds(s: &Settings) -> Result<(), ConfigError> {
         ("api.rate_burst", u64::from(s.api.rate_burst), 1, 1_000_000),
         ("api.streams", u64::from(s.api.streams), 1, 100_000),
         ("api.streams_per_user", u64::from(s.api.streams_per_user), 1, 100_000),
-        ("queue.queue_len_max", u64::from(s.queue.queue_len_max), 1, 10_000_000),
+        ("queue.len_max", u64::from(s.queue.len_max), 1, 10_000_000),
         ("api.body_max", s.api.body_max.0, 1024, 64 << 20),
     ] {
         if !(from..=to).contains(&value) {

@@ -79,7 +79,7 @@ pub(crate) struct Queue {
     pub(crate) prefix: String,
     pub(crate) publish_timeout: Span,
     pub(crate) connect_timeout: Span,
-    pub(crate) queue_len_max: u32,
+    pub(crate) len_max: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -60,7 +60,7 @@ async fn asked(store: &Store, name: &str) -> Vec<Finding> {
     findings.push(clock(before, Timestamp::now(), now));
     match store.advice().await {
         Ok(advice) => {
-            findings.extend(advice.into_iter().map(|a| Finding::warn("store", "it can lose data", a)))
+            findings.extend(advice.into_iter().map(|a| Finding::warn("store", "it can lose data", a)));
         }
         Err(e) => findings.push(Finding::warn(
             "store",

@@ -58,7 +58,7 @@ pub(crate) fn local(at: Timestamp, zone: &TimeZone) -> String {
 /// An amount of money, rounded to cents as people do: `12.35 TWD`.
 pub(crate) fn money(amount: Decimal, currency: &str) -> String {
     let rounded = amount.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero);
-    let text = if rounded.is_integer() { format!("{:.0}", rounded) } else { format!("{rounded:.2}") };
+    let text = if rounded.is_integer() { format!("{rounded:.0}") } else { format!("{rounded:.2}") };
     format!("{text} {currency}").trim_end().to_owned()
 }
 

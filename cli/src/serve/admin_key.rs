@@ -37,7 +37,7 @@ fn read(path: &Path, text: &str) -> Result<AdminKey, Fail> {
         return Err(Fail::failed(format!("{shown} does not hold a key"))
             .hint("remove the file to have one made, or set api.admin_key"));
     }
-    let mode = std::fs::metadata(path).map(|m| m.permissions().mode() & 0o077).unwrap_or(0);
+    let mode = std::fs::metadata(path).map_or(0, |m| m.permissions().mode() & 0o077);
     if mode != 0 {
         tracing::warn!("{shown} can be read by others than its owner: run `chmod 600 {shown}`");
     }

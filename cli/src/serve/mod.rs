@@ -74,10 +74,8 @@ async fn serve(
     let api = parts::api(settings, shared, Arc::new(metrics), ready);
 
     // Listeners first: a port that is taken is found before anything else is begun.
-    let listener = match roles.contains(&Role::Api) {
-        true => Some(bind("api.listen", &settings.api.listen).await?),
-        false => None,
-    };
+    let listener =
+        if roles.contains(&Role::Api) { Some(bind("api.listen", &settings.api.listen).await?) } else { None };
     if let Some(listen) = &settings.telemetry.listen {
         let listener = bind("telemetry.listen", listen).await?;
         let router = mothball_api::health_router(api.clone(), shutdown.clone());

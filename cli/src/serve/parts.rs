@@ -28,7 +28,7 @@ impl Shared {
     /// Opens the store and the queue. Only the embedded store does anything yet; servers are reached when needed.
     pub(crate) fn build(settings: &Settings) -> Result<Self, Fail> {
         let metrics = prometheus::Registry::new();
-        let jobs = mothball_store::JobMetrics::register(&metrics).map_err(metrics_failed)?;
+        let jobs = mothball_store::JobMetrics::register(&metrics).map_err(|e| metrics_failed(&e))?;
         Ok(Self { store: store(settings)?.with_metrics(Arc::new(jobs)), queue: queue(settings)?, metrics })
     }
 }
@@ -54,7 +54,7 @@ pub(crate) fn queue(settings: &Settings) -> Result<Queue, Fail> {
         prefix: settings.queue.prefix.clone(),
         publish_timeout: settings.queue.publish_timeout.0,
         connect_timeout: settings.queue.connect_timeout.0,
-        queue_len_max: settings.queue.queue_len_max,
+        queue_len_max: settings.queue.len_max,
         ..RabbitMqSettings::new(settings.queue.url.0.clone())
     };
     rabbitmq.check().map_err(|e| Fail::usage(e.to_string()).hint(e.hint()))?;
@@ -144,7 +144,7 @@ pub(super) fn api(
 }
 
 pub(super) fn scheduler(settings: &Settings, shared: &Shared) -> Result<mothball_scheduler::Parts, Fail> {
-    let metrics = mothball_scheduler::Metrics::register(&shared.metrics).map_err(metrics_failed)?;
+    let metrics = mothball_scheduler::Metrics::register(&shared.metrics).map_err(|e| metrics_failed(&e))?;
     Ok(mothball_scheduler::Parts {
         store: shared.store.clone(),
         queue: shared.queue.clone(),
@@ -165,7 +165,7 @@ pub(super) fn worker(
     ready: watch::Sender<bool>,
 ) -> Result<mothball_worker::Parts, Fail> {
     let w = &settings.worker;
-    let metrics = mothball_worker::Metrics::register(&shared.metrics).map_err(metrics_failed)?;
+    let metrics = mothball_worker::Metrics::register(&shared.metrics).map_err(|e| metrics_failed(&e))?;
     let state_dir = w.state_dir.clone().unwrap_or_else(|| settings.data_dir.join("worker"));
     Ok(mothball_worker::Parts {
         store: shared.store.clone(),
@@ -201,6 +201,6 @@ pub(super) fn worker(
     })
 }
 
-fn metrics_failed(error: prometheus::Error) -> Fail {
+fn metrics_failed(error: &prometheus::Error) -> Fail {
     Fail::failed(format!("register metrics: {error}"))
 }
