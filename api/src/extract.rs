@@ -5,7 +5,10 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, StatusCode, header, request};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+/// Longest name of a field that is repeated.
+const FIELD_CHARS_MAX: usize = 100;
 
 /// A JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -62,13 +65,17 @@ fn is_json(headers: &HeaderMap) -> bool {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let field = error.path().to_string();
+        let field: String = error.path().to_string().chars().take(FIELD_CHARS_MAX).collect();
         let inner = error.into_inner();
-        if inner.is_data() {
-            Problem::invalid(&field.chars().take(100).collect::<String>(), inner)
-        } else {
-            Problem::new(Code::BadRequest, format_args!("the body is not valid JSON: {inner}"))
-        }
+        let problem = match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Err(_) => {
+                return Problem::new(Code::BadRequest, format_args!("the body is not valid JSON: {inner}"));
+            }
+            Ok(_) if inner.is_data() => Problem::new(Code::Invalid, inner),
+            // The reader calls a wrong type where it wants one of a set a syntax error.
+            Ok(_) => Problem::new(Code::Invalid, format_args!("{field} has the wrong type")),
+        };
+        if field == "." { problem } else { problem.with_field(&field) }
     })?;
     reader
         .end()

@@ -1,0 +1,12 @@
+//! The surface, called in this process on the embedded store and the local queue: the pair that ships.
+
+mod access;
+mod calls;
+mod events;
+mod fuzz;
+mod health;
+mod idempotency;
+mod openapi;
+mod paging;
+mod refusals;
+mod world;
