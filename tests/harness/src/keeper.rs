@@ -73,6 +73,10 @@ impl Drop for Keeper {
         self.finish();
         let deadline = Instant::now() + CLEAN_UP_LIMIT;
         while matches!(self.shell.try_wait(), Ok(None)) && Instant::now() < deadline {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a drop cannot await, and the end must be waited for"
+            )]
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,5 +1,4 @@
 //! Private engines and registries: side by side, killed, restarted, robbed of data, out of disk.
-#![expect(clippy::print_stdout, reason = "start-up times are a figure to read")]
 
 use std::time::{Duration, Instant};
 

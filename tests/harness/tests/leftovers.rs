@@ -96,7 +96,6 @@ async fn a_killed_test_leaves_nothing() -> Result<()> {
 /// Not a test: the process that [`a_killed_test_leaves_nothing`] kills.
 #[tokio::test]
 #[ignore = "started by another test"]
-#[expect(clippy::print_stdout, reason = "its parent reads it")]
 async fn victim() -> Result<()> {
     let (dockerd, registry, redis, rabbit) = tokio::try_join!(
         busy_engine(),

@@ -1,5 +1,4 @@
 //! A private RabbitMQ is stopped, killed and started again; the shared one is one for the whole run.
-#![expect(clippy::print_stdout, reason = "start-up times are a figure to read")]
 
 use std::time::Instant;
 

@@ -1,5 +1,4 @@
 //! A private Redis keeps through a kill what it answered.
-#![expect(clippy::print_stdout, reason = "start-up times are a figure to read")]
 
 use std::time::Instant;
 
