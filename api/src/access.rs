@@ -140,14 +140,14 @@ impl Principal {
             let name = ProjectName::new(DEFAULT_PROJECT).map_err(|e| Problem::invalid("project", e))?;
             return self.in_project(app, &name).await;
         }
-        let names: Vec<&str> = own.iter().map(|p| p.name.as_str()).collect();
-        let why = if names.is_empty() {
+        let theirs: Vec<&str> = own.iter().map(|p| p.name.as_str()).collect();
+        let why = if theirs.is_empty() {
             "you are not a member of any project".to_owned()
         } else {
-            format!("you are a member of {}", names.join(", "))
+            format!("you are a member of {}", theirs.join(", "))
         };
         let problem = Problem::new(Code::ProjectRequired, why).with_field("project");
-        Err(if names.is_empty() { problem.with_hint("Ask an operator to add you to one.") } else { problem })
+        Err(if theirs.is_empty() { problem.with_hint("Ask an operator to add you to one.") } else { problem })
     }
 }
 

@@ -58,6 +58,11 @@ fn seconds(
     Ok(gauge)
 }
 
+/// A count as Prometheus wants it.
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 async fn jobs(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
     let count = gauge(registry, "mothball_jobs", "Jobs by kind and state.", &["kind", "state"])?;
     let age = seconds(
@@ -69,9 +74,7 @@ async fn jobs(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
     let now = app.parts.store.now().await?;
     let mut oldest: BTreeMap<JobKind, f64> = JobKind::ALL.map(|kind| (kind, 0.0)).into();
     for counted in app.parts.store.job_counts().await? {
-        count
-            .with_label_values(&[counted.kind.as_str(), counted.state.as_str()])
-            .set(i64::try_from(counted.count).unwrap_or(i64::MAX));
+        count.with_label_values(&[counted.kind.as_str(), counted.state.as_str()]).set(whole(counted.count));
         if let Some(since) = counted.oldest {
             let age_s = now.duration_since(since).as_secs_f64().max(0.0);
             let known = oldest.entry(counted.kind).or_default();
@@ -119,8 +122,8 @@ async fn nodes(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
     for (node, reservations) in app.parts.store.nodes().await? {
         let held = reservations.gpus_held();
         let free = node.report.gpus.len().saturating_sub(held);
-        gpus.with_label_values(&[node.name.as_str(), "held"]).set(held as i64);
-        gpus.with_label_values(&[node.name.as_str(), "free"]).set(free as i64);
+        gpus.with_label_values(&[node.name.as_str(), "held"]).set(whole(held as u64));
+        gpus.with_label_values(&[node.name.as_str(), "free"]).set(whole(free as u64));
         let at_s = node.heartbeat_at.as_millisecond() as f64 / 1000.0;
         heartbeat.with_label_values(&[node.name.as_str()]).set(at_s);
     }
@@ -146,14 +149,14 @@ async fn images(store: &Store, registry: &Registry) -> Result<(), ScrapeError> {
 }
 
 async fn images_of(store: &Store, project: &ProjectName) -> Result<(i64, i64), StoreError> {
-    let (mut images, mut size, mut after) = (0, 0u64, None);
+    let (mut images, mut size, mut after) = (0u64, 0u64, None);
     loop {
         let page = store.images(project, after.as_deref(), BATCH).await?;
-        images += page.items.len() as i64;
+        images += page.items.len() as u64;
         size += page.items.iter().map(|image| image.size_bytes).sum::<u64>();
         match page.next {
             Some(next) => after = Some(next),
-            None => return Ok((images, i64::try_from(size).unwrap_or(i64::MAX))),
+            None => return Ok((whole(images), whole(size))),
         }
     }
 }

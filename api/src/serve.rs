@@ -27,11 +27,9 @@ pub async fn serve(
         ended = &mut served => return Ok(ended?),
         () = shutdown.cancelled() => {}
     }
-    match timeout(grace, served).await {
-        Ok(ended) => Ok(ended?),
-        Err(_) => {
-            tracing::warn!("calls in work did not end in time and were cut off");
-            Ok(())
-        }
-    }
+    let Ok(ended) = timeout(grace, served).await else {
+        tracing::warn!("calls in work did not end in time and were cut off");
+        return Ok(());
+    };
+    Ok(ended?)
 }

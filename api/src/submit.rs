@@ -99,12 +99,12 @@ pub(crate) async fn submit(
         max_attempts: app.parts.settings.max_attempts,
         alive_within: app.parts.settings.alive_within,
     };
-    let submitted = app.parts.store.submit(&submission).await?;
+    let submitted = Box::pin(app.parts.store.submit(&submission)).await?;
     if let Submitted::New(job) = &submitted {
         app.parts.metrics.submitted(job.kind());
         let detail = format!("job {}", job.id);
         let noted = audit(app, principal, Some(&job.project), order.action, &order.subject, &detail);
-        tokio::join!(publish(app, job), noted);
+        tokio::join!(Box::pin(publish(app, job)), Box::pin(noted));
     }
     answer(app, submitted, &order.subject).await
 }
@@ -128,7 +128,7 @@ pub(crate) async fn publish(app: &App, job: &Job) {
         }
         Ok(Err(error)) => tracing::warn!(job = %job.id, %error, "not published: the scheduler will"),
         Err(_) => {
-            tracing::warn!(job = %job.id, "the broker did not confirm in time: the scheduler publishes")
+            tracing::warn!(job = %job.id, "the broker did not confirm in time: the scheduler publishes");
         }
     }
 }

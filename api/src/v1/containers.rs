@@ -91,7 +91,10 @@ pub(super) fn flag(field: &str, text: Option<&str>) -> Result<bool, Problem> {
 fn state_named(text: &str) -> Result<container::ContainerState, Problem> {
     let all = container::ContainerState::ALL;
     all.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
-        Problem::invalid("state", format_args!("state is one of {}", all.map(|s| s.as_str()).join(", ")))
+        Problem::invalid(
+            "state",
+            format_args!("state is one of {}", all.map(container::ContainerState::as_str).join(", ")),
+        )
     })
 }
 
@@ -109,10 +112,8 @@ async fn list(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<List<Container>>, Problem> {
     let everywhere = flag("all", filter.all.as_deref())? && principal.user.operator && named.is_none();
-    let project = match everywhere {
-        true => None,
-        false => Some(principal.choose_project(&app, named.as_deref()).await?.1.name),
-    };
+    let project =
+        if everywhere { None } else { Some(principal.choose_project(&app, named.as_deref()).await?.1.name) };
     let query = ContainerQuery {
         project,
         user: chosen("user", filter.user.as_deref())?,

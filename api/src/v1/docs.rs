@@ -38,7 +38,7 @@ pub(super) fn head() -> OpenApi {
     Head::openapi()
 }
 
-pub(super) async fn answer(text: String) -> impl IntoResponse {
+pub(super) fn answer(text: String) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], text)
 }
 

@@ -25,7 +25,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often the stream asks whether its key still works.
 const KEY_CHECK: Duration = Duration::from_secs(5);
 /// How long the store may be away before the stream ends; clients come back by themselves.
-const STORE_AWAY_MAX: Duration = Duration::from_secs(60);
+const STORE_AWAY_MAX: Duration = Duration::from_mins(1);
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(events))
@@ -100,10 +100,9 @@ impl Watch {
                     let event = Event::default().event("job").id(self.number.to_string()).data(text);
                     return Some((Ok(event), self));
                 }
-                Ok(Some(_)) => {}
                 Ok(None) => return None,
                 Err(_) if self.store_answered.elapsed() > STORE_AWAY_MAX => return None,
-                Err(_) => {}
+                Ok(Some(_)) | Err(_) => {}
             }
         }
         None

@@ -165,7 +165,7 @@ async fn retry(
         Retried::Queued(job) => {
             let subject = format!("job {}", job.id);
             let noted = submit::audit(&app, &principal, Some(&job.project), "job.retry", &subject, "");
-            tokio::join!(submit::publish(&app, &job), noted);
+            tokio::join!(Box::pin(submit::publish(&app, &job)), Box::pin(noted));
             submit::accepted(&app, StatusCode::ACCEPTED, &job).await
         }
         Retried::NotFailed(job) => {

@@ -151,9 +151,10 @@ fn mounts(
     let known = |target: &String| rules.iter().any(|r| r.target == *target || fill(&r.target) == *target);
     if let Some(unknown) = asked.iter().find(|target| !known(target)) {
         let targets: Vec<String> = rules.iter().map(|r| fill(&r.target)).collect();
-        let hint = match targets.is_empty() {
-            true => "No mounts are configured here.".to_owned(),
-            false => format!("Choose among {}.", targets.join(", ")),
+        let hint = if targets.is_empty() {
+            "No mounts are configured here.".to_owned()
+        } else {
+            format!("Choose among {}.", targets.join(", "))
         };
         return Err(Problem::new(
             Code::UnknownMount,

@@ -26,6 +26,7 @@ pub mod views;
 
 use crate::app::App;
 use axum::routing::get;
+use std::future::ready;
 use utoipa_axum::router::OpenApiRouter;
 
 /// Every call, and its description at `/v1/openapi.json`.
@@ -33,7 +34,7 @@ pub(crate) fn router() -> axum::Router<App> {
     let (calls, described) = described().split_for_parts();
     // Written once: it never changes while the process runs.
     let text = described.to_pretty_json().unwrap_or_default();
-    calls.route("/v1/openapi.json", get(move || docs::answer(text.clone())))
+    calls.route("/v1/openapi.json", get(move || ready(docs::answer(text.clone()))))
 }
 
 fn described() -> OpenApiRouter<App> {

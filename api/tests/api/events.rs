@@ -35,7 +35,7 @@ impl Stream {
         let mut event = String::new();
         while let Some(line) = self.line().await {
             if let Some(name) = line.strip_prefix("event: ") {
-                event = name.to_owned();
+                name.clone_into(&mut event);
             }
             if let Some(data) = line.strip_prefix("data: ") {
                 assert_eq!(event, "job");

@@ -110,7 +110,7 @@ fn settings() -> Settings {
         flavors: vec![flavor("cpu-small", 0, 3), flavor("gpu-1", 1, 58), flavor("gpu-8", 8, 464)],
         mounts: vec![mount("home"), mount("work")],
         max_attempts: 5,
-        alive_within: Duration::from_secs(3600),
+        alive_within: Duration::from_hours(1),
         support_contact: Some("help@example".into()),
         health: true,
         limits: Limits { stream_poll: Duration::from_millis(10), rate_burst: 100_000, ..Limits::default() },
@@ -279,7 +279,7 @@ impl World {
     /// Takes a job as the node's worker does.
     pub(crate) async fn claim(&self, id: JobId) -> mothball_domain::job::Job {
         let node: NodeName = name(NODE);
-        let claim = self.store().claim(id, &node, "i", Duration::from_secs(60)).await.unwrap();
+        let claim = self.store().claim(id, &node, "i", Duration::from_mins(1)).await.unwrap();
         let Claim::Claimed(job) = claim else { panic!("{claim:?}") };
         *job
     }
