@@ -15,6 +15,9 @@ pub(crate) const WAITING: &str = "waiting";
 pub(crate) const JOBS: &str = "jobs";
 /// Jobs that are over, by the time they ended.
 pub(crate) const FINISHED: &str = "finished";
+/// How often room was released: a launch that decides to wait decides anew when that moves meanwhile, because whoever
+/// releases room looks only at those that wait already.
+pub(crate) const RELEASES: &str = "counter:releases";
 /// All containers that are not deleted.
 pub(crate) const CONTAINERS: &str = "containers";
 /// All containers, deleted ones included.

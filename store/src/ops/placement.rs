@@ -43,6 +43,8 @@ pub(crate) async fn try_place(
     container: &mut Container,
     alive_within: Duration,
 ) -> Result<bool, StoreError> {
+    // Read first, and so part of what the commit checks: room released from here on makes this decision anew.
+    tx.get::<u64>(keys::RELEASES).await?;
     let candidates = candidates(tx, alive_within).await?;
     let gpus = container.launch.flavor.gpus;
     if gpus > 0

@@ -170,6 +170,8 @@ pub(crate) async fn wake_waiting(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     /// The others come with their own due times.
     const WOKEN_MAX: usize = 100;
     let now = tx.now().await?;
+    let releases: u64 = tx.get(keys::RELEASES).await?.unwrap_or(0);
+    tx.put(keys::RELEASES, &releases.wrapping_add(1))?;
     for member in tx.scan(keys::WAITING, WOKEN_MAX).await? {
         // Moved, not added: one that has ended since the scan has no due time any more.
         tx.shift(keys::DUE, member, now.as_millisecond());
