@@ -30,6 +30,12 @@ pub enum LockError {
     },
 }
 
+/// The file of the node's lock.
+const NODE_LOCK: &str = "worker.lock";
+/// What the names of containers' locks end with.
+const CONTAINER_ENDING: &str = "lock";
+/// What the names of their guards' locks end with.
+const GUARD_ENDING: &str = "guard";
 /// How often a lock that is held is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
@@ -52,12 +58,28 @@ impl FileLock {
 
     /// Takes the lock of the node; waits at most `wait`, for a predecessor that is about to stop.
     pub async fn node(dir: &Path, wait: Duration) -> Result<Self, LockError> {
-        Self::wait_for(&dir.join("worker.lock"), false, wait).await
+        Self::wait_for(&dir.join(NODE_LOCK), false, wait).await
     }
 
     /// Takes the lock of the container's guard, see [`crate::guard`].
     pub(crate) async fn guard(path: &Path, wait: Duration) -> Result<Self, LockError> {
         Self::wait_for(path, true, wait).await
+    }
+
+    /// Removes the files of locks that nobody holds: those whose holders were killed. Nobody waits for them either, since
+    /// the caller holds the node's lock.
+    pub(crate) fn sweep(dir: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            let ending = path.extension().and_then(|e| e.to_str());
+            if path.ends_with(NODE_LOCK) || !matches!(ending, Some(CONTAINER_ENDING | GUARD_ENDING)) {
+                continue;
+            }
+            if let Ok(Some(file)) = try_once(&path) {
+                drop(Self { _file: file, path, ephemeral: true });
+            }
+        }
+        Ok(())
     }
 
     async fn wait_for(path: &Path, ephemeral: bool, wait: Duration) -> Result<Self, LockError> {
@@ -91,12 +113,12 @@ impl Drop for FileLock {
 
 /// The lock file of a container.
 pub fn container_lock_path(dir: &Path, docker_id: &str) -> PathBuf {
-    dir.join(format!("{docker_id}.lock"))
+    dir.join(format!("{docker_id}.{CONTAINER_ENDING}"))
 }
 
 /// The lock file of a container's guard.
 pub fn guard_lock_path(dir: &Path, docker_id: &str) -> PathBuf {
-    dir.join(format!("{docker_id}.guard"))
+    dir.join(format!("{docker_id}.{GUARD_ENDING}"))
 }
 
 fn try_once(path: &Path) -> Result<Option<File>, LockError> {
@@ -153,6 +175,21 @@ mod tests {
         assert!(dir.path().join("worker.lock").exists());
         let _held = FileLock::node(dir.path(), SHORT).await.unwrap();
         assert!(FileLock::node(dir.path(), SHORT).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_the_dead_left_is_swept_and_what_is_held_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let _node = FileLock::node(dir.path(), SHORT).await.unwrap();
+        let _held = FileLock::container(dir.path(), "c1", SHORT).await.unwrap();
+        for left in ["c2.lock", "c3.guard", "c4.frozen"] {
+            fs::write(dir.path().join(left), "").unwrap();
+        }
+        FileLock::sweep(dir.path()).unwrap();
+        let mut names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["c1.lock", "c4.frozen", "worker.lock"]);
     }
 
     #[tokio::test]

@@ -47,8 +47,8 @@ impl Meter {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn the_rate_is_of_the_last_seconds_and_a_new_step_starts_anew() {
+    #[test]
+    fn the_rate_is_of_the_last_seconds_and_a_new_step_starts_anew() {
         let start = Instant::now();
         let mut meter = Meter::default();
         assert_eq!(meter.at(start, 0, 1000).eta_seconds, None);
@@ -58,8 +58,8 @@ mod tests {
         assert_eq!((progress.bytes_done, progress.bytes_per_second), (0, 0));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn it_is_bounded_and_never_shows_more_than_all() {
+    #[test]
+    fn it_is_bounded_and_never_shows_more_than_all() {
         let start = Instant::now();
         let mut meter = Meter::default();
         for i in 0..10_000u64 {

@@ -2,6 +2,7 @@
 //! jobs run again at once.
 
 use crate::freeze;
+use crate::lock::FileLock;
 use crate::node::NodeContext;
 use crate::settings::Parts;
 use crate::snapshot::leftovers;
@@ -45,4 +46,7 @@ pub(crate) async fn run(parts: &Parts, node: &NodeContext) {
         }
     }
     leftovers::remove(parts, node).await;
+    if let Err(error) = FileLock::sweep(&node.locks_dir) {
+        tracing::warn!(error = %error, "the locks of dead workers could not be swept");
+    }
 }

@@ -77,16 +77,11 @@ async fn take_steps(attempt: &mut Attempt) -> Result<Effect, Halt> {
 }
 
 /// One process acts on a container at a time, whatever the store says: a worker that was stopped, lost its lease and is
-/// resumed still holds this until it has cleaned up.
+/// resumed still holds this until it has cleaned up. By the record's number and not by Docker's id, which a launch only
+/// comes to know: two attempts must meet at one lock.
 async fn lock_container(attempt: &Attempt) -> Result<Option<FileLock>, Halt> {
-    if attempt.job.container.is_none() {
-        return Ok(None);
-    }
-    let container = attempt.container().await?;
-    let name = match (&container.docker_id, &attempt.checkpoint.created) {
-        (Some(id), _) | (None, Some(id)) => id.clone(),
-        (None, None) => format!("container-{}", container.id),
-    };
+    let Some(container) = attempt.job.container else { return Ok(None) };
+    let name = format!("container-{container}");
     let lock = FileLock::container(&attempt.node.locks_dir, &name, LOCK_PATIENCE);
     Ok(Some(attempt.until_stopped(lock).await?))
 }

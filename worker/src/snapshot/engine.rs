@@ -9,6 +9,7 @@ use crate::attempt::Attempt;
 use crate::docker::{CommitRequest, CreateRequest, GpuRequest};
 use crate::halt::Halt;
 use mothball_domain::id::JobId;
+use mothball_image::COMMIT_COMMENT;
 use std::collections::BTreeMap;
 
 /// The label of images that a job has made on the node.
@@ -38,7 +39,7 @@ pub(super) async fn commit(attempt: &mut Attempt, ready: &Ready) -> Result<(), H
         container: ready.facts.id.clone(),
         labels: labels.clone(),
         env: blanks.clone(),
-        comment: "mothball save".to_owned(),
+        comment: COMMIT_COMMENT.to_owned(),
         pause: false,
         ..CommitRequest::default()
     };
@@ -87,7 +88,7 @@ async fn take_once_more(
                 container: carrier.id,
                 labels,
                 env,
-                comment: "mothball save".to_owned(),
+                comment: COMMIT_COMMENT.to_owned(),
                 ..CommitRequest::default()
             };
             engine.commit(&request).await

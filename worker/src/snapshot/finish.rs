@@ -2,16 +2,14 @@
 //! written down. The tag is moved only onto a manifest that is proven.
 
 use super::Request;
-use super::engine;
 use super::preflight::Ready;
+use super::{engine, leftovers};
 use crate::attempt::Attempt;
 use crate::halt::Halt;
 use mothball_domain::container::Container;
 use mothball_domain::failure::{Failure, FailureClass};
-use mothball_domain::id::JobId;
 use mothball_domain::image::{Digest, hidden_tag, repository};
 use mothball_domain::job::{Step, Then};
-use mothball_domain::name::HIDDEN_TAG_PREFIX;
 use mothball_image::oci::ContainerConfig;
 use mothball_image::{Registry, RegistryError, ScrubRules, scrub_config};
 use mothball_store::ImageDraft;
@@ -30,14 +28,19 @@ pub(super) async fn to_registry(
         Some(digest) => digest,
         None => upload(attempt, &registry, &repo, container, ready).await?,
     };
+    // Also what an attempt has left that died just here.
+    leftovers::remove_pushed(&registry, &repo, attempt.job.id).await;
 
     attempt.step(Step::Verify).await?;
-    let proof = match attempt.until_stopped(registry.verify(&repo, &digest)).await {
+    let asked = async { Ok::<_, Halt>(registry.verify(&repo, &digest).await) };
+    let proof = match attempt.until_stopped(asked).await? {
         Ok(proof) => proof,
-        Err(halt) => {
-            // The next attempt must bring again what is missing.
-            attempt.checkpoint.manifest = None;
-            return Err(halt);
+        Err(error) => {
+            if matches!(error, RegistryError::Unproven { .. }) {
+                // The next attempt must bring again what is missing.
+                attempt.checkpoint.manifest = None;
+            }
+            return Err(error.into());
         }
     };
     attempt.checkpoint.verified = true;
@@ -68,33 +71,18 @@ async fn upload(
     ready: &Ready,
 ) -> Result<Digest, Halt> {
     attempt.step(Step::Upload).await?;
-    let temporary = temporary_tag(attempt.job.id);
-    let pushed = engine::push(attempt, repo, &temporary).await?;
+    if attempt.job.attempt > 1 {
+        // The push moves the job's tag: what it named would stay, with its config, and nobody could find it again.
+        leftovers::remove_pushed(registry, repo, attempt.job.id).await;
+    }
+    let pushed = engine::push(attempt, repo, &leftovers::temporary_tag(attempt.job.id)).await?;
 
     attempt.step(Step::Finish).await?;
     let rewritten = rewrite(attempt, registry, repo, &pushed, container, ready);
     let digest = attempt.until_stopped(rewritten).await?;
     attempt.checkpoint.manifest = Some(digest.clone());
     attempt.save().await?;
-    if let Err(error) = delete_pushed(registry, repo, &pushed, &digest).await {
-        tracing::warn!(error = %error, "the temporary manifest could not be deleted");
-    }
     Ok(digest)
-}
-
-/// Deletes what Docker pushed and nobody needs: the manifest, and the config that is not the image's own. The layers are
-/// shared with the manifest that is kept.
-async fn delete_pushed(
-    registry: &Registry,
-    repo: &str,
-    pushed: &str,
-    kept: &Digest,
-) -> Result<(), RegistryError> {
-    let Some(manifest) = registry.manifest(repo, pushed).await?.filter(|m| m.digest != *kept) else {
-        return Ok(());
-    };
-    registry.delete_manifest(repo, &manifest.digest).await?;
-    registry.delete_blob(repo, &manifest.image()?.config.digest).await.map(drop)
 }
 
 /// Writes the image's config anew and puts the manifest that has it, by digest alone.
@@ -167,9 +155,4 @@ async fn move_tag(
         return Err(Failure::transient(FailureClass::Registry, sentence).into());
     }
     Ok(())
-}
-
-/// The tag under which a job's image is pushed before its config is the image's own.
-fn temporary_tag(job: JobId) -> String {
-    format!("{HIDDEN_TAG_PREFIX}job-{}", job.0.simple())
 }

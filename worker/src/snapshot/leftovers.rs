@@ -1,4 +1,5 @@
-//! What a save makes on the node and takes away again: committed images and empty containers.
+//! What a save makes and takes away again: committed images and empty containers on the node, and in the registry the
+//! manifest as Docker pushed it, under a tag of the job's own.
 
 use super::engine::{CARRIER_LABEL, JOB_LABEL, carrier};
 use crate::attempt::Attempt;
@@ -6,11 +7,48 @@ use crate::docker::Engine;
 use crate::node::NodeContext;
 use crate::settings::Parts;
 use mothball_domain::id::JobId;
+use mothball_domain::image::{ImageRef, repository};
+use mothball_domain::job::Job;
+use mothball_domain::name::HIDDEN_TAG_PREFIX;
+use mothball_image::{Registry, RegistryError};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a registry may take to give back what was pushed for a while: a job that is over does not wait for longer.
+const PUSHED_LIMIT: Duration = Duration::from_secs(10);
 
 /// Takes away what this job has made; what cannot be removed now goes at the next start of a worker.
-pub(super) async fn remove_of_job(attempt: &mut Attempt) {
+pub(super) async fn remove_of_job(attempt: &mut Attempt, image: &ImageRef) {
+    // Where the manifest is the image's own, the pushed one is gone already.
+    if attempt.checkpoint.committed.is_some() && attempt.checkpoint.manifest.is_none() {
+        let repo = repository(&attempt.job.project, &image.name);
+        remove_pushed(&attempt.parts.registry, &repo, attempt.job.id).await;
+    }
     remove_images(attempt).await;
     attempt.checkpoint.committed = None;
+}
+
+/// The tag under which a job's image is pushed before its config is the image's own.
+pub(super) fn temporary_tag(job: JobId) -> String {
+    format!("{HIDDEN_TAG_PREFIX}job-{}", job.0.simple())
+}
+
+/// Takes away what Docker pushed for a job: the manifest, and the config that is not the image's own. The layers are
+/// shared with the manifest that is kept.
+pub(super) async fn remove_pushed(registry: &Registry, repo: &str, job: JobId) {
+    let why = match timeout(PUSHED_LIMIT, delete_pushed(registry, repo, job)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no end within {} s", PUSHED_LIMIT.as_secs()),
+    };
+    tracing::warn!(job.id = %job, error = why, "the temporary manifest could not be deleted");
+}
+
+async fn delete_pushed(registry: &Registry, repo: &str, job: JobId) -> Result<(), RegistryError> {
+    let Some(manifest) = registry.manifest(repo, &temporary_tag(job)).await? else { return Ok(()) };
+    // The config first: without its manifest nobody would find it again.
+    registry.delete_blob(repo, &manifest.image()?.config.digest).await?;
+    registry.delete_manifest(repo, &manifest.digest).await.map(drop)
 }
 
 /// Takes away the images that this job has committed.
@@ -41,16 +79,21 @@ pub(crate) async fn remove(parts: &Parts, _node: &NodeContext) {
     };
     for (image, job) in images {
         let Ok(job) = job.parse::<JobId>() else { continue };
-        let over = match parts.store.job(job).await {
-            Ok(found) => found.is_none_or(|job| job.state.is_final()),
-            Err(_) => false,
-        };
-        if over {
-            tracing::info!(job.id = %job, image = %image, "removing what an earlier save left on the node");
-            if let Err(error) = remove_made_by(&parts.engine, job).await {
-                tracing::warn!(job.id = %job, error = %error, "it could not be removed");
-            }
+        let Ok(record) = parts.store.job(job).await else { continue };
+        if record.as_ref().is_some_and(|record| !record.state.is_final()) {
+            continue;
+        }
+        tracing::info!(job.id = %job, image = %image, "removing what an earlier save left on the node");
+        if let Some(repo) = record.as_ref().and_then(repository_of) {
+            remove_pushed(&parts.registry, &repo, job).await;
+        }
+        if let Err(error) = remove_made_by(&parts.engine, job).await {
+            tracing::warn!(job.id = %job, error = %error, "it could not be removed");
         }
     }
     tracing::debug!(label = CARRIER_LABEL, "leftovers looked at");
+}
+
+fn repository_of(job: &Job) -> Option<String> {
+    job.spec.image().map(|image| repository(&job.project, &image.name))
 }

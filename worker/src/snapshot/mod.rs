@@ -36,23 +36,27 @@ pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
         return Err(Failure::permanent(FailureClass::Internal, "not a snapshot job").into());
     };
     let request = Request { image, then, pause, discard_volumes };
+    let done = steps(attempt, &request).await;
+    if !goes_on_from_here(attempt, then, &done) {
+        leftovers::remove_of_job(attempt, &request.image).await;
+    }
+    done
+}
+
+async fn steps(attempt: &mut Attempt, request: &Request) -> Result<Effect, Halt> {
     let container = attempt.container().await?;
     check_node(attempt, &container)?;
     attempt.step(Step::Preflight).await?;
-    let ready = match preflight::check(attempt, &container, &request).await? {
+    let ready = match preflight::check(attempt, &container, request).await? {
         preflight::Found::Container(ready) => *ready,
         // The last attempt proved the image and removed the container, and died before it could say so.
         preflight::Found::Removed => return Ok(Effect::Removed),
     };
-    let done = if then.removes() {
-        save_and_remove(attempt, &container, &request, &ready).await
+    if request.then.removes() {
+        save_and_remove(attempt, &container, request, &ready).await
     } else {
-        save(attempt, &container, &request, &ready).await
-    };
-    if !goes_on_from_here(attempt, then, &done) {
-        leftovers::remove_of_job(attempt).await;
+        save(attempt, &container, request, &ready).await
     }
-    done
 }
 
 /// Whether another attempt, or another worker, goes on from what this one has committed.
