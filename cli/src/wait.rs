@@ -160,13 +160,14 @@ fn paint(bar: &ProgressBar, job: &Job) {
     } else {
         "{spinner} {prefix} {msg}"
     };
+    // The words first: each of these may be drawn with what was there before.
+    bar.set_prefix(job.kind.to_string());
+    bar.set_message(status(job));
+    bar.set_length(job.progress.bytes_total);
+    bar.set_position(job.progress.bytes_done);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
-    bar.set_length(job.progress.bytes_total);
-    bar.set_position(job.progress.bytes_done);
-    bar.set_prefix(job.kind.to_string());
-    bar.set_message(status(job));
 }
 
 /// Where a job stands, in one line: step, bytes, rate, time left, attempt.

@@ -7,6 +7,7 @@ use crate::exit::Fail;
 use crate::output::{self, human};
 use clap::{Args, Subcommand};
 use mothball_api::v1::views::{CatalogImage, FlavorView, Image, Job, PinRequest};
+use mothball_domain::size::ByteSize;
 use serde_json::json;
 
 /// Most images that are listed.
@@ -162,8 +163,8 @@ pub(crate) async fn flavors(cx: &Context) -> Result<(), Fail> {
                 f.name.clone(),
                 f.gpus.to_string(),
                 f.cpus.to_string(),
-                human::bytes(f.memory_bytes),
-                f.shm_bytes.map_or_else(|| "-".to_owned(), human::bytes),
+                ByteSize(f.memory_bytes).to_string(),
+                f.shm_bytes.map_or_else(|| "-".to_owned(), |shm| ByteSize(shm).to_string()),
                 money(&f.price_per_hour, &f.currency),
             ]
         };

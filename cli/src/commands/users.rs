@@ -28,7 +28,7 @@ enum UsersCommand {
         #[arg(long)]
         operator: bool,
         /// Their role in the project of --project.
-        #[arg(long, value_enum, requires = "project")]
+        #[arg(long, value_enum)]
         role: Option<RoleArg>,
         /// Makes a key for them as well, and shows it this once.
         #[arg(long)]
@@ -51,6 +51,9 @@ pub(crate) async fn run(args: UsersArgs, cx: &Context) -> Result<(), Fail> {
         }
         UsersCommand::Create { name, operator, role, with_key } => {
             let project = cx.global.project.clone();
+            if role.is_some() && project.is_none() {
+                return Err(Fail::usage("--role needs a project").hint("name it with --project"));
+            }
             let request = UserRequest { name, operator, project, role: role.map(Into::into) };
             let user: User = client.post(&["users"], &request).await?;
             if !with_key {

@@ -5,6 +5,7 @@ use crate::config::Settings;
 use crate::serve::parts;
 use bytes::Bytes;
 use jiff::Timestamp;
+use mothball_domain::failure::FailureClass;
 use mothball_image::oci::digest_of;
 use mothball_image::{Deletion, Registry, RegistryError};
 use mothball_queue::{Health, Queue};
@@ -182,7 +183,15 @@ async fn probe(registry: &Registry) -> Result<Deletion, RegistryError> {
 
 fn refused(name: &str, error: &RegistryError) -> Finding {
     let failure = error.failure();
-    Finding::fail("registry", format!("{name}: {error}"), failure.hint)
+    let advice = match failure.class {
+        FailureClass::Auth => "check registry.username and what registry.password_file holds".to_owned(),
+        FailureClass::Network | FailureClass::Timeout => {
+            "see that the registry runs, that registry.url names it, and that no proxy is in the way"
+                .to_owned()
+        }
+        _ => failure.hint,
+    };
+    Finding::fail("registry", format!("{name}: {error}"), advice)
 }
 
 #[cfg(test)]
