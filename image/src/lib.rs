@@ -33,7 +33,7 @@ pub use client::Registry;
 pub use error::RegistryError;
 pub use manifest::{Deletion, Untag};
 pub use oci::{ContainerConfig, Descriptor, ImageConfig, ImageManifest, Manifest};
-pub use scrub::{ScrubRules, scrub_config};
+pub use scrub::{COMMIT_COMMENT, ScrubRules, scrub_config};
 pub use settings::{Credentials, DockerAuth, RegistrySettings};
 pub use upload::{Mount, Upload};
 pub use verify::Proof;

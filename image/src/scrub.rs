@@ -17,6 +17,9 @@ pub struct ScrubRules {
     /// Values that the launcher injected: wherever one still stands in the config, as a whole or inside
     /// another text, it is replaced.
     pub secrets: Vec<SecretString>,
+    /// The note that stands beside what was committed for this save. Docker may have committed more than once on the way;
+    /// only one entry remains.
+    pub committed_as: String,
     /// What the last layer's history says instead of the container's command.
     pub created_by: String,
     /// The note beside it: the job's id makes each saved image's digest its own, so that deleting one
@@ -29,12 +32,15 @@ impl Default for ScrubRules {
         Self {
             label_prefixes: vec!["mothball.".to_owned()],
             secrets: Vec::new(),
+            committed_as: COMMIT_COMMENT.to_owned(),
             created_by: "mothball save".to_owned(),
             comment: None,
         }
     }
 }
 
+/// The note beside what is committed on the way of a save.
+pub const COMMIT_COMMENT: &str = "mothball save in progress";
 /// What is written where a secret stood.
 const REPLACEMENT: &str = "***";
 /// A shorter value is no secret and would be found everywhere.
@@ -51,14 +57,8 @@ pub fn scrub_config(committed: ImageConfig, base: &ContainerConfig, rules: &Scru
         config.extra.remove(name);
     }
     config.config = Some(settings(base, rules));
-    if let Some(last) = config.history.as_mut().and_then(|h| h.iter_mut().rev().find(|h| !h.empty_layer)) {
-        let created = last.created.take();
-        *last = History {
-            created,
-            created_by: Some(rules.created_by.clone()),
-            comment: rules.comment.clone(),
-            ..History::default()
-        };
+    if let Some(history) = &mut config.history {
+        rewrite_history(history, rules);
     }
     for entry in config.history.iter_mut().flatten() {
         for text in [&mut entry.created_by, &mut entry.comment, &mut entry.author].into_iter().flatten() {
@@ -71,6 +71,30 @@ pub fn scrub_config(committed: ImageConfig, base: &ContainerConfig, rules: &Scru
     }
     hide_all(&mut config.extra, rules);
     config
+}
+
+/// What was committed for this save says which job did it, once, and no longer how the container was started.
+fn rewrite_history(history: &mut Vec<History>, rules: &ScrubRules) {
+    let ours = |entry: &History| entry.comment.as_ref() == Some(&rules.committed_as);
+    let is_layer = |entry: &History| !entry.empty_layer;
+    // A container in which nothing was changed has added no layer: then its entry is an empty one.
+    let kept = history.iter().rposition(|entry| ours(entry) && is_layer(entry));
+    let kept = kept.or_else(|| history.iter().rposition(ours)).or_else(|| history.iter().rposition(is_layer));
+    let Some(kept) = kept else { return };
+    let mut position = 0..;
+    history.retain_mut(|entry| {
+        if position.next() == Some(kept) || (ours(entry) && is_layer(entry)) {
+            *entry = History {
+                created: entry.created.take(),
+                created_by: Some(rules.created_by.clone()),
+                comment: rules.comment.clone(),
+                empty_layer: entry.empty_layer,
+                ..History::default()
+            };
+            return true;
+        }
+        !ours(entry)
+    });
 }
 
 /// The base image's settings without labels that are not the image's. Its environment is its own, also
@@ -193,6 +217,28 @@ mod tests {
             "created": "2026-11-23T00:00:00Z", "created_by": "mothball save", "comment": "job 1",
         }));
         assert_eq!(history[2], last);
+    }
+
+    fn entries(saved: &ImageConfig) -> Vec<(Option<&str>, Option<&str>, bool)> {
+        let entries = saved.history.iter().flatten();
+        entries.map(|h| (h.created_by.as_deref(), h.comment.as_deref(), h.empty_layer)).collect()
+    }
+
+    #[test]
+    fn what_was_committed_twice_is_one_entry() {
+        let mut twice = committed();
+        twice.history = Some(read(json!([
+            {"created_by": "base"},
+            {"created_by": "serve --key s3cr3t", "comment": COMMIT_COMMENT},
+            {"created_by": "serve --key s3cr3t", "comment": COMMIT_COMMENT, "empty_layer": true},
+        ])));
+        let saved = scrub_config(twice.clone(), &base(), &rules());
+        let ours = (Some("mothball save"), Some("job 1"), false);
+        assert_eq!(entries(&saved), [(Some("base"), None, false), ours]);
+        // Nothing was changed in the container: the base's own layer keeps its words.
+        twice.history.as_mut().unwrap()[1].empty_layer = true;
+        let saved = scrub_config(twice, &base(), &rules());
+        assert_eq!(entries(&saved), [(Some("base"), None, false), (ours.0, ours.1, true)]);
     }
 
     #[test]
