@@ -1,0 +1,202 @@
+//! What the store promises, one function per clause, all of them in [`CLAUSES`], each run on both adapters in a
+//! world of its own. After each clause every invariant of the store must hold.
+
+mod cancelling;
+mod containers;
+mod ending;
+mod history;
+mod holding;
+mod images;
+mod nodes;
+mod people;
+mod placing;
+mod retrying;
+mod submitting;
+mod waiting;
+
+use crate::world::{Ground, World};
+use anyhow::{Context, Result, ensure};
+use futures_util::StreamExt;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// The longest a clause may take.
+const CLAUSE_LIMIT: Duration = Duration::from_secs(60);
+/// Clauses that run at once: most of their time goes by in waiting.
+const AT_ONCE: usize = 8;
+
+struct Clause {
+    name: &'static str,
+    check: fn(World) -> Checking,
+}
+
+type Checking = Pin<Box<dyn Future<Output = Result<()>>>>;
+
+macro_rules! clauses {
+    ($($module:ident: $($clause:ident),* ;)*) => {
+        &[$($(Clause {
+            name: stringify!($clause),
+            check: |world| Box::pin(async move { $module::$clause(&world).await }),
+        }),*),*]
+    };
+}
+
+const CLAUSES: &[Clause] = clauses![
+    submitting:
+        a_submission_is_recorded_listed_and_due_at_once,
+        the_same_id_is_the_same_job,
+        the_same_key_and_body_give_the_same_job_even_when_it_is_over,
+        the_same_key_with_another_body_is_refused,
+        a_key_belongs_to_its_user,
+        a_key_is_forgotten_after_its_time,
+        a_key_that_joined_a_job_stays_with_it,
+        of_many_repetitions_at_once_one_is_new,
+        the_same_request_joins_and_another_is_busy,
+        an_image_has_one_unfinished_job_and_a_refused_container_stays_free,
+        what_belongs_to_another_project_is_not_there,
+        what_a_state_does_not_allow_is_refused_with_a_sentence,
+        a_protected_container_is_not_deleted,
+        a_name_is_taken_until_its_container_is_gone,
+        the_same_launch_under_way_is_joined,
+        overwriting_adds_nothing_to_a_quota,
+        a_quota_counts_what_is_being_saved,
+        two_saves_at_once_do_not_share_the_last_place,
+        a_byte_quota_stops_the_next_save,
+        numbers_of_containers_never_repeat;
+    holding:
+        of_64_racers_one_claims,
+        a_claim_says_why_not,
+        a_job_without_a_node_is_anybodys,
+        a_renewal_keeps_the_lease_and_brings_the_cancel,
+        a_checkpoint_is_there_for_the_next_attempt,
+        a_stale_fence_writes_nothing,
+        a_holder_that_nobody_replaced_goes_on_after_its_lease,
+        a_lease_that_ended_is_rescued_and_costs_an_attempt,
+        a_takeover_costs_an_attempt_and_the_last_one_fails_the_job,
+        a_job_that_is_held_is_left_alone,
+        an_interruption_costs_no_attempt;
+    ending:
+        success_ends_a_job_once,
+        a_transient_failure_waits_for_its_time,
+        a_permanent_failure_ends_the_job,
+        the_last_attempt_ends_the_job,
+        a_save_that_deletes_ends_the_bill_when_the_container_went,
+        a_parked_container_wakes_as_itself,
+        a_job_that_fails_after_the_removal_does_not_bill_on,
+        a_launch_that_failed_before_it_made_anything_gives_its_place_back,
+        a_launch_that_failed_after_it_made_a_container_keeps_its_place,
+        a_deletion_that_failed_leaves_the_container,
+        a_lost_container_whose_deletion_failed_stays_lost,
+        stop_and_start_are_one_bill,
+        deleting_an_image_removes_its_record,
+        a_launch_marks_its_image_as_used;
+    cancelling:
+        what_waits_is_cancelled_at_once,
+        what_runs_is_told,
+        what_is_over_stays_as_it_is,
+        a_dead_holders_job_is_cancelled_not_failed,
+        a_cancelled_job_is_not_kept_waiting_for_its_retry,
+        a_frozen_container_is_thawed_before_its_job_is_cancelled,
+        a_frozen_container_on_a_dead_node_does_not_keep_its_job,
+        a_cancelled_launch_frees_its_name_and_its_gpus,
+        a_cancelled_launch_that_made_a_container_leaves_it_to_be_deleted,
+        a_cancelled_wake_stays_parked;
+    retrying:
+        a_person_gets_all_attempts_anew,
+        a_retry_needs_the_container_for_itself,
+        a_retry_needs_the_image_for_itself,
+        a_retry_of_what_is_gone_or_protected_is_refused_with_the_reason,
+        a_launch_takes_its_gpus_anew_or_waits_for_them,
+        a_launch_that_made_a_container_goes_on_where_it_is,
+        a_retry_of_an_image_deletion_needs_the_same_image,
+        a_retry_keeps_to_the_quota;
+    waiting:
+        unfinished_jobs_and_due_times_are_the_same_through_a_life,
+        publications_become_rarer,
+        a_publication_that_was_not_noted_is_tried_again_soon,
+        a_late_note_of_a_publication_does_not_delay_a_retry,
+        a_new_run_of_a_worker_ends_the_leases_of_the_earlier_ones,
+        many_schedulers_at_once_do_no_harm;
+    placing:
+        all_gpus_or_none,
+        what_is_released_is_given_to_who_waits,
+        nobody_overtakes_who_waits_for_gpus,
+        who_wants_more_than_any_node_has_blocks_nobody,
+        a_drained_node_takes_nothing_new,
+        a_launch_without_a_node_says_so_and_starts_when_one_comes,
+        a_launch_whose_node_died_is_placed_anew,
+        a_launch_that_died_half_way_is_woken_too,
+        what_is_on_a_node_waits_for_it_and_is_given_up_at_last,
+        a_silent_node_is_a_dead_one,
+        a_wake_waits_without_its_old_place,
+        new_gpus_are_given_out,
+        a_crowd_never_shares_a_gpu;
+    nodes:
+        a_name_belongs_to_one_docker,
+        an_earlier_run_has_no_heartbeat,
+        a_run_that_stopped_stays_stopped,
+        a_node_is_forgotten_when_nothing_is_on_it,
+        nodes_are_listed_with_what_they_hold;
+    containers:
+        what_a_node_sees_is_written_down,
+        what_a_node_sees_of_others_or_of_busy_ones_is_not,
+        a_lost_container_that_comes_back_is_billed_again,
+        an_adopted_container_is_one_like_the_others,
+        an_adoption_that_collides_names_the_other,
+        of_two_adoptions_at_once_one_counts,
+        only_what_is_lost_or_failed_is_forgotten,
+        owners_change_what_is_theirs,
+        containers_are_listed_by_page_and_filter;
+    images:
+        a_saved_image_is_recorded,
+        overwriting_moves_updated_at_and_remembers_the_digest,
+        a_save_repeated_changes_no_history,
+        digests_that_something_needs_are_known,
+        images_are_listed_by_page_and_pinned;
+    people:
+        users_and_projects_are_made_once,
+        members_come_and_go,
+        a_key_works_until_it_is_revoked,
+        a_key_works_until_its_time_is_over;
+    history:
+        jobs_are_listed_newest_first_by_page,
+        jobs_are_filtered,
+        old_jobs_are_removed_and_others_stay,
+        the_audit_trail_is_listed_newest_first_and_removed_when_old;
+];
+
+async fn every_clause_holds_on(adapter: &str) -> Result<()> {
+    let ground = Ground::new().await?;
+    let outcomes = futures_util::stream::iter(CLAUSES).map(async |clause| {
+        let checked = async {
+            let world = ground.world(adapter, clause.name)?;
+            (clause.check)(world.clone()).await?;
+            world.check_sound().await.context("the store is not sound afterwards")
+        };
+        let outcome = tokio::time::timeout(CLAUSE_LIMIT, checked).await.context("it takes too long");
+        outcome
+            .and_then(|outcome| outcome)
+            .err()
+            .map(|error| format!("{} on {adapter}: {error:#}", clause.name))
+    });
+    let broken: Vec<String> =
+        outcomes.buffer_unordered(AT_ONCE).filter_map(async |broken| broken).collect().await;
+    ensure!(
+        broken.is_empty(),
+        "{} of {} clauses are broken:\n{}",
+        broken.len(),
+        CLAUSES.len(),
+        broken.join("\n")
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_clause_holds_on_redis() -> Result<()> {
+    every_clause_holds_on("redis").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_clause_holds_on_embedded() -> Result<()> {
+    every_clause_holds_on("embedded").await
+}

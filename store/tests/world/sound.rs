@@ -1,0 +1,134 @@
+//! What must hold of every store at every moment.
+
+use super::World;
+use anyhow::{Result, ensure};
+use mothball_domain::container::{Container, ContainerState};
+use mothball_domain::job::{Job, JobSpec};
+use mothball_domain::state::JobState;
+use mothball_store::{ContainerQuery, JobQuery};
+use std::collections::BTreeSet;
+
+impl World {
+    /// Every job, newest first.
+    pub(crate) async fn all_jobs(&self) -> Result<Vec<Job>> {
+        let page = self.store.jobs(&JobQuery { limit: 1900, ..JobQuery::default() }).await?;
+        ensure!(page.next.is_none(), "more jobs than this looks at");
+        Ok(page.items)
+    }
+
+    /// Every container that is not deleted.
+    pub(crate) async fn all_containers(&self) -> Result<Vec<Container>> {
+        Ok(self
+            .store
+            .containers(&ContainerQuery { limit: usize::MAX, ..ContainerQuery::default() })
+            .await?
+            .items)
+    }
+
+    /// Checks every invariant of the store at rest.
+    pub(crate) async fn check_sound(&self) -> Result<()> {
+        let (jobs, containers) = (self.all_jobs().await?, self.all_containers().await?);
+        self.check_jobs(&jobs).await?;
+        check_containers(&jobs, &containers)?;
+        self.check_places(&containers).await
+    }
+
+    async fn check_jobs(&self, jobs: &[Job]) -> Result<()> {
+        let unfinished: Vec<&Job> = jobs.iter().filter(|job| !job.state.is_final()).collect();
+        let counted = self.store.unfinished_and_due().await?;
+        let expected = (unfinished.len() as u64, unfinished.len() as u64);
+        ensure!(counted == expected, "unfinished and due are {counted:?}, not {expected:?}");
+        for count in self.store.job_counts().await? {
+            let found = jobs.iter().filter(|j| j.kind() == count.kind && j.state == count.state).count();
+            ensure!(count.count == found as u64, "{count:?}, but there are {found}");
+        }
+        let mut claimed = BTreeSet::new();
+        for job in &unfinished {
+            if let Some(container) = job.container {
+                ensure!(
+                    claimed.insert(container.to_string()),
+                    "container {container} has two unfinished jobs"
+                );
+            }
+            if let Some(image) = job.spec.image() {
+                let image = format!("{}/{image}", job.project);
+                ensure!(claimed.insert(image.clone()), "image {image} has two unfinished jobs");
+            }
+        }
+        for job in jobs {
+            let running = job.state == JobState::Running;
+            ensure!(job.lease.is_some() == running, "{} is {} with lease {:?}", job.id, job.state, job.lease);
+            ensure!(job.finished_at.is_some() == job.state.is_final(), "{} is {}", job.id, job.state);
+            ensure!(job.attempt <= job.max_attempts, "{} had {} attempts", job.id, job.attempt);
+            ensure!(job.fence.0 >= u64::from(job.attempt), "{} has fence {}", job.id, job.fence);
+            let placed = job.spec == JobSpec::Launch && running;
+            ensure!(!placed || job.node.is_some(), "launch {} runs nowhere", job.id);
+        }
+        Ok(())
+    }
+
+    async fn check_places(&self, containers: &[Container]) -> Result<()> {
+        let mut held = BTreeSet::new();
+        for (node, reservations) in self.store.nodes().await? {
+            let mut gpus = BTreeSet::new();
+            for (id, indexes) in &reservations.held {
+                for index in indexes {
+                    ensure!(gpus.insert(*index), "GPU {index} of {} is held twice", node.name);
+                }
+                let holder = containers.iter().find(|c| c.id == *id);
+                let right = holder.is_some_and(|c| c.gpus == *indexes && c.node.as_ref() == Some(&node.name));
+                ensure!(right, "{id} holds {indexes:?} of {}, but is {holder:?}", node.name);
+                held.insert(*id);
+            }
+        }
+        for container in containers {
+            let full = container.gpus.len() == container.launch.flavor.gpus as usize;
+            ensure!(container.gpus.is_empty() || full, "{} has some of its GPUs", container.id);
+            ensure!(
+                !container.state.exists() || full,
+                "{} is {} without its GPUs",
+                container.id,
+                container.state
+            );
+            let holds = held.contains(&container.id);
+            ensure!(holds || container.gpus.is_empty(), "{} has GPUs that it does not hold", container.id);
+            ensure!(!container.state.exists() || holds, "{} is {} nowhere", container.id, container.state);
+        }
+        Ok(())
+    }
+}
+
+fn check_containers(jobs: &[Job], containers: &[Container]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    for container in containers {
+        let name = (container.project.clone(), container.name.clone());
+        ensure!(names.insert(name), "two containers are called {}", container.name);
+        if let Some(id) = container.job {
+            let job = jobs.iter().find(|job| job.id == id && !job.state.is_final());
+            ensure!(
+                job.is_some_and(|job| job.container == Some(container.id)),
+                "{} is busy with {id}, which is not an unfinished job of it",
+                container.id
+            );
+        }
+        let open = container.billed.iter().filter(|b| b.to.is_none()).count();
+        let shown = format!("{} is {} and has {open} open bills", container.id, container.state);
+        ensure!(open <= 1 && container.billed.iter().rev().skip(1).all(|b| b.to.is_some()), "{shown}");
+        match container.state {
+            ContainerState::Ready | ContainerState::Stopped => ensure!(open == 1, "{shown}"),
+            ContainerState::Deleting => {}
+            _ => ensure!(open == 0, "{shown}"),
+        }
+    }
+    for job in jobs.iter().filter(|job| !job.state.is_final()) {
+        if let Some(id) = job.container {
+            let container = containers.iter().find(|c| c.id == id);
+            ensure!(
+                container.is_some_and(|c| c.job == Some(job.id)),
+                "{} does not have its container",
+                job.id
+            );
+        }
+    }
+    Ok(())
+}
