@@ -104,6 +104,13 @@ impl Proxy {
         gate
     }
 
+    /// Holds the answers to the requests that the rule chooses: the server has done what it was asked by then.
+    pub fn hold_answer(&self, rule: Rule) -> Gate {
+        let gate = Gate::default();
+        self.state.add(rule, Fault::HoldAnswer { gate: gate.clone_inside() });
+        gate
+    }
+
     /// Forgets all rules; what is held already stays held.
     pub fn clear(&self) {
         self.state.clear();

@@ -51,6 +51,12 @@ pub enum Fault {
     LoseAnswer,
     /// It is passed on after a while.
     Delay(Duration),
+    /// The server does what it is asked, and its answer is held at a gate; made by
+    /// [`Proxy::hold_answer`](super::Proxy::hold_answer).
+    HoldAnswer {
+        /// The gate.
+        gate: Gate,
+    },
     /// It is held at a gate; made by [`Proxy::hold`](super::Proxy::hold).
     Hold {
         /// The bytes of the body that pass before.
@@ -137,6 +143,7 @@ impl Fault {
             Self::CutAnswer { after } => Self::CutAnswer { after: *after },
             Self::LoseAnswer => Self::LoseAnswer,
             Self::Delay(time) => Self::Delay(*time),
+            Self::HoldAnswer { gate } => Self::HoldAnswer { gate: gate.clone_inside() },
             Self::Hold { after, gate } => Self::Hold { after: *after, gate: gate.clone_inside() },
         }
     }
