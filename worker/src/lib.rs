@@ -62,7 +62,11 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), StartE
         beating.cancel();
     };
     // The node goes on to beat while its last jobs clean up.
-    tokio::join!(work, heartbeat::run(Arc::clone(&parts), Arc::clone(&node), info, beating.clone()));
+    tokio::join!(
+        work,
+        heartbeat::run(Arc::clone(&parts), Arc::clone(&node), info, beating.clone()),
+        reconcile::sweep(&parts, &node, beating.clone()),
+    );
     parts.ready.send_replace(false);
     if let Err(error) = parts.store.node_stopped(&node.run).await {
         tracing::warn!(error = %error, "the node could not sign off");

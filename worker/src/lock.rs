@@ -186,8 +186,10 @@ mod tests {
             fs::write(dir.path().join(left), "").unwrap();
         }
         FileLock::sweep(dir.path()).unwrap();
-        let mut names: Vec<_> =
-            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         assert_eq!(names, ["c1.lock", "c4.frozen", "worker.lock"]);
     }

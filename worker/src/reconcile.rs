@@ -1,5 +1,5 @@
 //! What a worker does before it takes jobs: thaw what a dead predecessor froze, take its leftovers away, and have its
-//! jobs run again at once.
+//! jobs run again at once. And what it does now and then: take away what its own jobs could not.
 
 use crate::freeze;
 use crate::lock::FileLock;
@@ -9,7 +9,10 @@ use crate::snapshot::leftovers;
 use mothball_queue::Target;
 use std::time::Duration;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
+/// How often a worker that runs looks for what jobs could not take away themselves.
+const SWEEP_EVERY: Duration = Duration::from_mins(10);
 /// Tries before a worker starts although its predecessor's traces could not all be seen to.
 const TRIES: u32 = 5;
 
@@ -48,5 +51,13 @@ pub(crate) async fn run(parts: &Parts, node: &NodeContext) {
     leftovers::remove(parts, node).await;
     if let Err(error) = FileLock::sweep(&node.locks_dir) {
         tracing::warn!(error = %error, "the locks of dead workers could not be swept");
+    }
+}
+
+/// Takes away, now and then until `ended`, what jobs that are over have left behind because Docker or the registry would
+/// not let go of it at the time.
+pub(crate) async fn sweep(parts: &Parts, node: &NodeContext, ended: CancellationToken) {
+    while ended.run_until_cancelled(sleep(SWEEP_EVERY)).await.is_some() {
+        leftovers::remove(parts, node).await;
     }
 }

@@ -12,12 +12,15 @@ use mothball_domain::job::Job;
 use mothball_domain::name::HIDDEN_TAG_PREFIX;
 use mothball_image::{Registry, RegistryError};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a registry may take to give back what was pushed for a while: a job that is over does not wait for longer.
 const PUSHED_LIMIT: Duration = Duration::from_secs(10);
+/// How often Docker is asked to take a job's images away, and the pause between two tries.
+const TRIES: u32 = 3;
+const AGAIN: Duration = Duration::from_millis(300);
 
-/// Takes away what this job has made; what cannot be removed now goes at the next start of a worker.
+/// Takes away what this job has made; what cannot be removed now goes with the next sweep of the node.
 pub(super) async fn remove_of_job(attempt: &mut Attempt, image: &ImageRef) {
     // Where the manifest is the image's own, the pushed one is gone already.
     if attempt.checkpoint.committed.is_some() && attempt.checkpoint.manifest.is_none() {
@@ -54,8 +57,12 @@ async fn delete_pushed(registry: &Registry, repo: &str, job: JobId) -> Result<()
 /// Takes away the images that this job has committed.
 pub(super) async fn remove_images(attempt: &Attempt) {
     let engine = &attempt.parts.engine;
-    if let Err(error) = remove_made_by(engine, attempt.job.id).await {
-        tracing::warn!(error = %error, "an image of this job could not be removed from the node");
+    for left in (0..TRIES).rev() {
+        let Err(error) = remove_made_by(engine, attempt.job.id).await else { return };
+        tracing::warn!(error = %error, tries_left = left, "an image of this job could not be removed from the node");
+        if left > 0 {
+            sleep(AGAIN).await;
+        }
     }
 }
 
