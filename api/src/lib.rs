@@ -39,4 +39,4 @@ pub use bootstrap::bootstrap;
 pub use health::health_router;
 pub use metrics::Metrics;
 pub use parts::{CatalogEntry, Limits, MountRule, Parts, ReadyCheck, Settings};
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, serve, serve_router};

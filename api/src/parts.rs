@@ -102,6 +102,10 @@ pub struct Limits {
     pub publish_timeout: Duration,
     /// How often an event stream looks at its job.
     pub stream_poll: Duration,
+    /// Open connections; more wait to be accepted.
+    pub connections: usize,
+    /// How long a connection may take to send the head of its next call.
+    pub head_timeout: Duration,
     /// How long calls in work may go on once the process is told to stop.
     pub shutdown_grace: Duration,
 }
@@ -120,6 +124,8 @@ impl Default for Limits {
             streams_per_user: 64,
             publish_timeout: Duration::from_secs(1),
             stream_poll: Duration::from_millis(300),
+            connections: 4096,
+            head_timeout: Duration::from_mins(1),
             shutdown_grace: Duration::from_secs(5),
         }
     }

@@ -324,3 +324,18 @@ async fn jobs_are_listed_to_their_owners_and_to_admins_who_ask_for_all() {
     assert_eq!(count(world.get("admin", "/v1/containers?all=true").await), 2);
     assert_eq!(count(world.get("eve", "/v1/containers?all=true").await), 0);
 }
+
+#[tokio::test]
+async fn a_broker_that_is_away_does_not_keep_a_launch_from_being_recorded() {
+    let mut world = World::new().await;
+    // Nothing listens on port 1.
+    let broker = mothball_queue::RabbitMqSettings::new("amqp://127.0.0.1:1");
+    world.parts.queue = mothball_queue::Queue::rabbitmq(broker);
+    world.router = mothball_api::router(world.parts.clone(), world.shutdown.clone());
+    let began = std::time::Instant::now();
+    let body = json!({"name": "box", "image": "base", "flavor": "cpu-small"});
+    let job = world.post("ann", "/v1/containers", body).await.is(202).job();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(world.store().due(10).await.unwrap(), [job.id], "it is still to be published");
+    world.parts.queue.close().await;
+}

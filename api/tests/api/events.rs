@@ -98,6 +98,22 @@ async fn an_orderly_end_of_the_process_does_not_wait_for_open_streams() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_nothing_is_not_waited_for_and_connections_are_bounded() {
+    let world = World::with(|settings| {
+        settings.limits.head_timeout = Duration::from_millis(100);
+        settings.limits.connections = 1;
+    })
+    .await;
+    let (address, _tasks) = served(&world).await;
+    let mut silent = BufReader::new(TcpStream::connect(address).await.unwrap()).lines();
+    // Its turn comes when the silent one has lost its seat.
+    let mut next = Stream::open(address, "/livez", "ann").await;
+    assert_eq!(next.line().await.unwrap(), "HTTP/1.1 200 OK");
+    let said = timeout(LIMIT, silent.next_line()).await.unwrap();
+    assert!(!matches!(said, Ok(Some(ref line)) if line.contains("200")), "{said:?}");
+}
+
+#[tokio::test]
 async fn streams_are_bounded_and_strangers_get_none() {
     let world = World::with(|settings| settings.limits.streams_per_user = 1).await;
     let body = json!({"name": "box", "image": "base", "flavor": "gpu-8"});
