@@ -3,7 +3,7 @@
 use crate::rate::Rates;
 use crate::streams::Streams;
 use crate::v1::views::{Code, Problem};
-use crate::{Parts, guard, health, v1};
+use crate::{Parts, front, guard, health, v1};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
@@ -62,7 +62,7 @@ impl App {
 /// The whole surface of the role. Event streams end when `shutdown` is cancelled.
 pub fn router(parts: Parts, shutdown: CancellationToken) -> Router {
     let app = App::new(parts, shutdown);
-    let surface = guarded(v1::router(), &app).with_state(app.clone());
+    let surface = guarded(v1::router().merge(front::routes()), &app).with_state(app.clone());
     if !app.parts.settings.health {
         return surface;
     }

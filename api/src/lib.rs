@@ -21,6 +21,7 @@ mod access;
 mod app;
 mod bootstrap;
 mod extract;
+mod front;
 mod guard;
 mod health;
 pub mod keys;

@@ -152,6 +152,11 @@ async fn removed(
     container.state = match &job.spec {
         JobSpec::Snapshot { then: Then::Park, image, .. } => {
             container.parked_image = Some(image.clone());
+            // What it wakes from: the digest that was proven in this very job, whatever becomes of the tag.
+            if let Some(saved) = tx.get::<Image>(&keys::image(&job.project, image)).await? {
+                let Image { image, digest, reference, .. } = saved;
+                container.launch.source = Source::Custom { image, digest, reference };
+            }
             ContainerState::Parked
         }
         _ => ContainerState::Deleted,
