@@ -207,10 +207,18 @@ impl Broker {
 
     /// Asks the management API, `path` below `/api/`; the answer is JSON, `null` where there is none.
     pub async fn management(&self, method: reqwest::Method, path: &str) -> Result<serde_json::Value> {
+        self.management_with(method, path, &serde_json::Value::Null).await
+    }
+
+    async fn management_with(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<serde_json::Value> {
         let url = format!("http://127.0.0.1:{}/api/{path}", self.management);
-        let answer = http::client()
-            .request(method, url)
-            .basic_auth(&self.user, Some(&self.password))
+        let request = http::client().request(method, url).basic_auth(&self.user, Some(&self.password));
+        let answer = if body.is_null() { request } else { request.json(body) }
             .send()
             .await
             .context("ask the broker's management")?
@@ -278,6 +286,18 @@ impl Vhost {
     pub async fn close_connections(&self) -> Result<()> {
         let args = ["close_all_connections", "--vhost", &self.name, "test"];
         self.broker.ctl(&args).await.map(drop)
+    }
+
+    /// Puts one more message into a queue.
+    pub async fn publish(&self, queue: &str, kind: &str, body: &str) -> Result<()> {
+        let message = serde_json::json!({
+            "routing_key": queue, "payload": body, "payload_encoding": "string",
+            "properties": {"type": kind, "delivery_mode": 2},
+        });
+        let path = format!("exchanges/{}/amq.default/publish", self.name);
+        let answer = self.broker.management_with(reqwest::Method::POST, &path, &message).await?;
+        anyhow::ensure!(answer["routed"] == true, "the broker has no queue {queue}");
+        Ok(())
     }
 
     /// The queues with the number of messages ready in each, as the broker knows them at this moment.

@@ -220,6 +220,11 @@ impl System {
         self.nodes.last().context("find the node just added")
     }
 
+    /// What every process of this system is started with: for one more, or for one in place of another.
+    pub fn settings(&self) -> mothball::Options {
+        self.settings.clone()
+    }
+
     /// Launches a container from the base image and waits until it is ready; its id in Mothball.
     pub async fn launch(&self, name: &str) -> Result<String> {
         let api = self.operator()?;
