@@ -3,5 +3,8 @@
 pub mod flow;
 pub mod hunt;
 pub mod image;
+pub mod moments;
 mod pairs;
 pub mod people;
+pub mod soak;
+pub mod writers;

@@ -65,6 +65,11 @@ impl Attempt {
     /// Begins a step: nothing begins once the attempt must stop.
     pub(crate) async fn step(&mut self, step: Step) -> Result<(), Halt> {
         self.stop.check()?;
+        self.follow_up(step).await
+    }
+
+    /// Begins a step that only writes down what has been done already: no cancel and no shutdown comes between the two.
+    pub(crate) async fn follow_up(&mut self, step: Step) -> Result<(), Halt> {
         self.end_step();
         self.step = Some((step, Instant::now()));
         self.progress.send_replace(None);

@@ -4,7 +4,7 @@
 //! by. The thaw runs on its own time, not on the attempt's: a cancelled, failed or lost attempt thaws all the same.
 
 use crate::attempt::Attempt;
-use crate::docker::{ContainerEvents, ContainerFacts, ContainerStatus};
+use crate::docker::{ContainerStatus, RunWatch};
 use crate::guard::{Guard, GuardPost};
 use crate::halt::Halt;
 use crate::journal::FreezeJournal;
@@ -26,7 +26,7 @@ pub(crate) struct Freeze {
     held: Option<Held>,
     /// Whether it is frozen, by us or by its user.
     frozen: bool,
-    events: ContainerEvents,
+    watch: RunWatch,
 }
 
 struct Held {
@@ -36,10 +36,12 @@ struct Held {
 
 impl Freeze {
     /// Freezes a running container. One that does not run, or that its user froze, is only watched.
-    pub(crate) async fn begin(attempt: &mut Attempt, facts: &ContainerFacts) -> Result<Self, Halt> {
+    pub(crate) async fn begin(attempt: &mut Attempt, docker_id: &str) -> Result<Self, Halt> {
         let engine = attempt.parts.engine.clone();
-        let events = engine.events(&facts.id, Timestamp::now()).await?;
-        let mut freeze = Self { docker_id: facts.id.clone(), held: None, frozen: facts.is_paused(), events };
+        // First the watch, then the look: what happens in between is seen.
+        let watch = engine.watch(docker_id).await?;
+        let facts = engine.inspect(docker_id).await?.ok_or_else(removed)?;
+        let mut freeze = Self { docker_id: facts.id.clone(), held: None, frozen: facts.is_paused(), watch };
         if facts.status != ContainerStatus::Running {
             return Ok(freeze);
         }
@@ -66,10 +68,10 @@ impl Freeze {
         match engine.pause(&facts.id).await {
             Ok(_) => {
                 freeze.frozen = true;
-                // The `pause` event of our own, and whatever came before it, is not news.
-                match engine.events(&facts.id, Timestamp::now()).await {
-                    Ok(events) => {
-                        freeze.events = events;
+                // What came before our own freeze is not news.
+                match engine.watch(&facts.id).await {
+                    Ok(watch) => {
+                        freeze.watch = watch;
                         Ok(freeze)
                     }
                     Err(error) => {
@@ -85,25 +87,14 @@ impl Freeze {
         }
     }
 
-    /// Whether nothing has let the container run since it was frozen. An event stream that broke leaves that
-    /// open, and so is an error.
-    pub(crate) async fn check(&mut self, attempt: &Attempt) -> Result<(), Halt> {
-        let ran = || {
+    /// Whether nothing has let the container run since it was frozen. A watch with a gap leaves that open, and so is an
+    /// error.
+    pub(crate) async fn check(&self, attempt: &Attempt) -> Result<(), Halt> {
+        let facts = attempt.parts.engine.inspect(&self.docker_id).await?.ok_or_else(removed)?;
+        let as_it_was = if self.frozen { facts.is_paused() } else { !facts.status.is_alive() };
+        if !as_it_was || self.watch.ran().await? {
             let sentence = "the container was thawed or started by somebody else while it was being saved";
-            Failure::transient(FailureClass::Engine, sentence)
-        };
-        if self.events.arrived()?.iter().any(crate::docker::ContainerEvent::lets_run) {
-            return Err(ran().into());
-        }
-        let facts = attempt.parts.engine.inspect(&self.docker_id).await?;
-        let facts = facts.ok_or_else(|| {
-            Failure::transient(
-                FailureClass::Gone,
-                "the container was removed by somebody else while it was being saved",
-            )
-        })?;
-        if self.frozen && !facts.is_paused() {
-            return Err(ran().into());
+            return Err(Failure::transient(FailureClass::Engine, sentence).into());
         }
         Ok(())
     }
@@ -131,6 +122,11 @@ impl Freeze {
         attempt.parts.metrics.pause_seconds.observe(held.since.elapsed().as_secs_f64());
         end(attempt, &self.docker_id, Some(held.guard)).await;
     }
+}
+
+fn removed() -> Failure {
+    let sentence = "the container was removed by somebody else while it was being saved";
+    Failure::transient(FailureClass::Gone, sentence)
 }
 
 async fn thaw(attempt: &Attempt, docker_id: &str) -> bool {

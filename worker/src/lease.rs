@@ -36,7 +36,12 @@ impl Keeper {
             }
             let progress = *self.progress.borrow_and_update();
             match self.store.renew(self.id, self.fence, self.lease, progress).await {
-                Ok(Renewal::Held { cancel: true }) => self.stop.stop(Stop::Cancelled),
+                Ok(Renewal::Held { cancel: true }) => {
+                    if self.stop.check().is_ok() {
+                        tracing::info!(job.id = %self.id, "the job's owner wants it stopped");
+                    }
+                    self.stop.stop(Stop::Cancelled);
+                }
                 Ok(Renewal::Held { cancel: false }) => {}
                 Ok(Renewal::Lost) => {
                     self.stop.stop(Stop::Lost);

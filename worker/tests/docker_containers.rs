@@ -7,7 +7,6 @@ use jiff::{Span, Timestamp};
 use mothball_domain::container::Mount;
 use mothball_domain::failure::{Disposition, FailureClass};
 use mothball_harness::dockerd::Dockerd;
-use mothball_harness::wait::eventually;
 use mothball_worker::docker::{
     CONTAINER_LABEL, Changed, ContainerFacts, ContainerStatus, CreateRequest, DockerError, Engine,
     EngineLimits, GpuRequest, MountKind, Removal,
@@ -195,16 +194,20 @@ async fn a_stranger_who_thaws_is_seen(docker: &Dockerd, engine: &Engine) -> Resu
     let id = started(engine, "watched").await?;
     let before = Timestamp::now();
     let mut events = engine.events(&id, before).await?;
+    let watch = engine.watch(&id).await?;
     engine.pause(&id).await?;
+    assert!(!watch.ran().await?);
     docker.docker(&["unpause", "watched"]).await?;
     docker.docker(&["pause", "watched"]).await?;
+    // At once, however much of the stream has come.
+    assert!(watch.ran().await?);
+    assert!(!engine.watch(&id).await?.ran().await?, "what was before a watch is none of its business");
 
     let mut seen = Vec::new();
-    let complete = eventually(DEADLINE, "three events", async || {
-        seen.extend(events.arrived().ok()?);
-        (seen.len() >= 3).then_some(())
-    });
-    complete.await?;
+    while seen.len() < 3 {
+        let next = tokio::time::timeout(DEADLINE, events.next()).await.context("wait for an event")?;
+        seen.push(next?.context("the stream ended")?);
+    }
     let actions: Vec<_> = seen.iter().map(|e| (e.action.as_str(), e.lets_run())).collect();
     assert_eq!(actions, [("pause", false), ("unpause", true), ("pause", false)]);
     assert!(seen.iter().all(|e| e.at >= before));

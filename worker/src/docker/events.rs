@@ -2,10 +2,11 @@
 
 use super::wire::{Ask, Lines, encode};
 use super::{DockerError, Engine};
-use futures_util::FutureExt;
 use hyper::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// Something that happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,18 +85,67 @@ impl ContainerEvents {
             .map_err(|e| DockerError::Answer { what: WHAT, reason: e.to_string() })?;
         Ok(Some(ContainerEvent { action: line.action, at }))
     }
+}
 
-    /// Every event that has arrived, without waiting for more. An ended stream is an error here: whoever asks wants to
-    /// know that nothing happened.
-    pub fn arrived(&mut self) -> Result<Vec<ContainerEvent>, DockerError> {
-        let mut found = Vec::new();
-        loop {
-            match self.next().now_or_never() {
-                None => return Ok(found),
-                Some(Ok(Some(event))) => found.push(event),
-                Some(Ok(None)) => return Err(DockerError::Cut { what: WHAT }),
-                Some(Err(e)) => return Err(e),
-            }
+/// A watch over a container: whether anything has let it run since the watch began.
+///
+/// The stream alone does not tell: what happened a moment ago may still be on its way. Docker's memory alone does not
+/// either: it holds the last few hundred events of the whole node, and a save may take hours.
+#[derive(Debug)]
+pub struct RunWatch {
+    engine: Engine,
+    docker_id: String,
+    since: Timestamp,
+    seen: watch::Receiver<Seen>,
+    // Reads the stream as it comes: one that is not read is not delivered.
+    _reader: JoinSet<()>,
+}
+
+#[derive(Debug, Default)]
+enum Seen {
+    #[default]
+    Rest,
+    Run,
+    End(Option<String>),
+}
+
+impl Engine {
+    /// Watches a container from now on.
+    pub async fn watch(&self, docker_id: &str) -> Result<RunWatch, DockerError> {
+        let since = Timestamp::now();
+        let events = self.events(docker_id, since).await?;
+        let (seen, watched) = watch::channel(Seen::default());
+        let mut reader = JoinSet::new();
+        reader.spawn(async move { drop(seen.send(read(events).await)) });
+        let (engine, docker_id) = (self.clone(), docker_id.to_owned());
+        Ok(RunWatch { engine, docker_id, since, seen: watched, _reader: reader })
+    }
+}
+
+async fn read(mut events: ContainerEvents) -> Seen {
+    loop {
+        match events.next().await {
+            Ok(Some(event)) if event.lets_run() => return Seen::Run,
+            Ok(Some(_)) => {}
+            Ok(None) => return Seen::End(None),
+            Err(error) => return Seen::End(Some(error.to_string())),
+        }
+    }
+}
+
+impl RunWatch {
+    /// Whether anything has let the container run, up to the call. A watch that has a gap is an error: whoever asks wants
+    /// to know that nothing happened.
+    pub async fn ran(&self) -> Result<bool, DockerError> {
+        let lately = self.engine.events_between(&self.docker_id, self.since, Timestamp::now()).await?;
+        if lately.iter().any(ContainerEvent::lets_run) {
+            return Ok(true);
+        }
+        match &*self.seen.borrow() {
+            Seen::Rest => Ok(false),
+            Seen::Run => Ok(true),
+            Seen::End(None) => Err(DockerError::Cut { what: WHAT }),
+            Seen::End(Some(reason)) => Err(DockerError::Broken { what: WHAT, reason: reason.clone() }),
         }
     }
 }

@@ -30,7 +30,7 @@ pub use commit::CommitRequest;
 pub use container::LabelledContainer;
 pub use create::{CreateRequest, Created, GpuRequest};
 pub use error::DockerError;
-pub use events::{ContainerEvent, ContainerEvents};
+pub use events::{ContainerEvent, ContainerEvents, RunWatch};
 pub use facts::{ContainerFacts, ContainerStatus, MountFact, MountKind, PublishedPort};
 pub use image::{ImageFacts, ImageRemoval, LabelledImage};
 pub use kill::Killed;

@@ -49,7 +49,8 @@ pub(super) async fn to_registry(
     attempt.save().await?;
 
     move_tag(attempt, &registry, &repo, request, &digest).await?;
-    attempt.step(Step::Record).await?;
+    // The tag is moved: a cancel that comes now must not leave it on an image that nobody has written down.
+    attempt.follow_up(Step::Record).await?;
     let draft = ImageDraft {
         digest: digest.clone(),
         size_bytes: proof.size_bytes,

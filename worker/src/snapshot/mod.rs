@@ -84,7 +84,7 @@ async fn save(
             attempt.note("The container was not frozen, as asked: files written during the save may be half written in the image.");
             engine::commit(attempt, ready).await?;
         } else {
-            let mut freeze = Freeze::begin(attempt, &ready.facts).await?;
+            let freeze = Freeze::begin(attempt, &ready.facts.id).await?;
             let committed = engine::commit(attempt, ready).await;
             let checked = match committed {
                 Ok(()) => freeze.check(attempt).await,
@@ -110,7 +110,7 @@ async fn save_and_remove(
     attempt.checkpoint = mothball_domain::job::Checkpoint::default();
     attempt.step(Step::Read).await?;
     let limit = attempt.parts.settings.frozen_max;
-    let mut freeze = Freeze::begin(attempt, &ready.facts).await?;
+    let freeze = Freeze::begin(attempt, &ready.facts.id).await?;
     let saving = async {
         engine::commit(attempt, ready).await?;
         finish::to_registry(attempt, container, request, ready).await
@@ -122,7 +122,7 @@ async fn save_and_remove(
     });
     // Outside of the limit: a removal that has begun is seen to its end.
     let removed = match saved {
-        Ok(()) => remove::remove_proven(attempt, &mut freeze, request).await,
+        Ok(()) => remove::remove_proven(attempt, &freeze, request).await,
         Err(halt) => Err(halt),
     };
     match removed {

@@ -13,7 +13,7 @@ use mothball_domain::job::Step;
 /// Removes the container whose image is proven.
 pub(super) async fn remove_proven(
     attempt: &mut Attempt,
-    freeze: &mut Freeze,
+    freeze: &Freeze,
     request: &Request,
 ) -> Result<(), Halt> {
     attempt.step(Step::DeleteContainer).await?;
@@ -46,6 +46,8 @@ pub(super) async fn remove_proven(
         let sentence = format!("the frozen container's processes could not be ended safely: {error}");
         return Err(Failure::transient(FailureClass::Engine, sentence).into());
     }
+    // Between the first look and the end of its processes it may have run once more.
+    freeze.check(attempt).await?;
     engine.remove(&docker_id, true, request.discard_volumes).await?;
     attempt.checkpoint.removed_at = Some(Timestamp::now());
     attempt.save().await
