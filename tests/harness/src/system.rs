@@ -209,6 +209,11 @@ impl System {
         self.scheduler.as_mut().unwrap_or(&mut self.api)
     }
 
+    /// One more process of this system: a second API or scheduler, or one whose settings are to be wrong.
+    pub fn another(&self, target: &str) -> mothball::Options {
+        self.settings.clone().target(target)
+    }
+
     /// Adds a node with an engine and a worker of its own; only a system of servers can have a second one.
     pub async fn add_node(&mut self, name: &str) -> Result<&Node> {
         anyhow::ensure!(self.redis.is_some(), "the embedded pair has one node");
