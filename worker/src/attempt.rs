@@ -33,6 +33,25 @@ pub(crate) struct Attempt {
     step: Option<(Step, Instant)>,
 }
 
+/// That the job was ours a moment ago. A process can be stopped between any two lines and resumed much later, so what cannot be
+/// undone asks once more, of the clock alone, right before.
+#[must_use]
+pub(crate) struct Confirmed {
+    until: Instant,
+    stop: StopSignal,
+}
+
+impl Confirmed {
+    /// Whether the lease that was confirmed still runs.
+    pub(crate) fn check(&self) -> Result<(), Halt> {
+        if Instant::now() < self.until {
+            return Ok(());
+        }
+        self.stop.stop(Stop::Lost);
+        Err(Halt::Stopped(Stop::Lost))
+    }
+}
+
 /// What is written with the attempt's fence.
 enum Write<'a> {
     Checkpoint(Checkpointed),
@@ -88,9 +107,11 @@ impl Attempt {
     }
 
     /// Makes sure, now, that the job is still ours and wanted: before what cannot be undone.
-    pub(crate) async fn confirm(&mut self) -> Result<(), Halt> {
+    pub(crate) async fn confirm(&mut self) -> Result<Confirmed, Halt> {
+        let asked_at = Instant::now();
         self.write(&Write::Lease).await?;
-        self.stop.check()
+        self.stop.check()?;
+        Ok(Confirmed { until: asked_at + self.parts.settings.lease, stop: self.stop.clone() })
     }
 
     /// Tells the job's owner something; written with the next checkpoint.
@@ -182,6 +203,9 @@ impl Attempt {
         deadline: Instant,
         wait: &mut Duration,
     ) -> Result<(), Halt> {
+        if let StoreError::Corrupt(_) | StoreError::Settings(_) | StoreError::InUse(_) = error {
+            return Err(Failure::permanent(FailureClass::Internal, error.to_string()).into());
+        }
         tracing::warn!(job.id = %self.job.id, error = %error, "the store does not answer; trying again");
         if Instant::now() >= deadline {
             self.stop.stop(Stop::Lost);

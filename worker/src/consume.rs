@@ -4,9 +4,11 @@ use crate::node::NodeContext;
 use crate::run::run_job;
 use crate::settings::Parts;
 use mothball_domain::id::JobId;
+use mothball_domain::state::JobState;
 use mothball_queue::{Delivery, Target};
 use mothball_store::{Claim, StoreError};
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -22,6 +24,7 @@ pub(crate) async fn run(parts: Arc<Parts>, node: Arc<NodeContext>, shutdown: Can
     let targets = vec![Target::Node(node.run.name.clone()), Target::Any];
     let mut subscription = parts.queue.subscribe(targets, parts.settings.concurrency, shutdown.clone());
     let mut running = JoinSet::new();
+    let at_work: AtWork = AtWork::default();
     loop {
         while let Some(ended) = running.try_join_next() {
             report(ended);
@@ -39,9 +42,13 @@ pub(crate) async fn run(parts: Arc<Parts>, node: Arc<NodeContext>, shutdown: Can
             delivery = subscription.recv() => delivery,
         };
         let Some(delivery) = delivery else { break };
-        let Some(job) = take(&parts, &node, delivery, &shutdown).await else { continue };
+        let Some(job) = take(&parts, &node, delivery, &at_work, &shutdown).await else { continue };
+        let id = job.id;
+        at_work.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         let work = run_job(Arc::clone(&parts), Arc::clone(&node), job, shutdown.clone());
+        let at_work = Arc::clone(&at_work);
         running.spawn(async move {
+            let _leaves = Leaves { at_work, id };
             work.await;
             drop(slot);
         });
@@ -63,10 +70,11 @@ async fn take(
     parts: &Parts,
     node: &NodeContext,
     delivery: Delivery,
+    at_work: &AtWork,
     shutdown: &CancellationToken,
 ) -> Option<Box<mothball_domain::job::Job>> {
     let id = delivery.job;
-    let claim = match claim(parts, node, id, shutdown).await {
+    let claim = match claim(parts, node, id, at_work, shutdown).await {
         Ok(claim) => claim,
         Err(error) => {
             tracing::warn!(job.id = %id, error = %error, "the job could not be claimed; giving the wake-up back");
@@ -93,6 +101,7 @@ async fn claim(
     parts: &Parts,
     node: &NodeContext,
     id: JobId,
+    at_work: &AtWork,
     shutdown: &CancellationToken,
 ) -> Result<Claim, StoreError> {
     let mut wait = Duration::from_millis(200);
@@ -105,7 +114,37 @@ async fn claim(
                 sleep(wait).await;
                 wait *= 2;
             }
+            Ok(Claim::Held) if tries > 0 => return ours_by_a_lost_answer(parts, node, id, at_work).await,
             done => return done,
         }
+    }
+}
+
+/// A claim that failed may have been written all the same: the job is then held by this very run, which does not work on it.
+async fn ours_by_a_lost_answer(
+    parts: &Parts,
+    node: &NodeContext,
+    id: JobId,
+    at_work: &AtWork,
+) -> Result<Claim, StoreError> {
+    let Some(job) = parts.store.job(id).await? else { return Ok(Claim::Over) };
+    let ours =
+        job.state == JobState::Running && job.lease.as_ref().is_some_and(|l| l.instance == node.run.instance);
+    let busy = at_work.lock().unwrap_or_else(PoisonError::into_inner).contains(&id);
+    Ok(if ours && !busy { Claim::Claimed(Box::new(job)) } else { Claim::Held })
+}
+
+/// The jobs that this worker's tasks run.
+type AtWork = Arc<Mutex<HashSet<JobId>>>;
+
+/// Takes a job off the list when its task ends, however it ends.
+struct Leaves {
+    at_work: AtWork,
+    id: JobId,
+}
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }

@@ -34,7 +34,16 @@ pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
         }
     }
     attempt.step(Step::Remove).await?;
-    attempt.confirm().await?;
+    if attempt.container().await?.protected {
+        return Err(refused(
+            format!(
+                "container {} was protected after its deletion was asked for: it is kept",
+                container.name
+            ),
+            "Switch the protection off to delete the container.",
+        ));
+    }
+    attempt.confirm().await?.check()?;
     engine.remove(&docker_id, true, true).await?;
     attempt.checkpoint.removed_at = Some(Timestamp::now());
     attempt.save().await?;
@@ -46,7 +55,13 @@ async fn remove_unrecorded(attempt: &mut Attempt, container: &Container) -> Resu
     attempt.step(Step::Remove).await?;
     let engine = attempt.parts.engine.clone();
     let Some(facts) = engine.inspect(&docker_name(container.id)).await? else { return Ok(()) };
-    if facts.labels.get(CONTAINER_LABEL) == Some(&container.id.to_string()) {
+    let label = |name: &str| facts.labels.get(name).map(String::as_str);
+    let ours = label(CONTAINER_LABEL) == Some(container.id.to_string().as_str())
+        && label("mothball.name") == Some(container.name.as_str())
+        && label("mothball.project") == Some(container.project.as_str())
+        && label("mothball.user") == Some(container.user.as_str());
+    if ours {
+        attempt.confirm().await?.check()?;
         engine.remove(&facts.id, true, true).await?;
     }
     Ok(())

@@ -16,6 +16,7 @@ pub(crate) async fn run(attempt: &mut Attempt, image: &ImageRef, digest: &Digest
     attempt.step(Step::Untag).await?;
     let current = attempt.until_stopped(registry.manifest_digest(&repo, image.tag.as_str())).await?;
     let untagged = if current.as_ref() == Some(digest) {
+        attempt.confirm().await?.check()?;
         registry.untag(&repo, &image.tag).await?
     } else {
         // Somebody else's push has the tag now, or nobody: it is not ours to take away.
@@ -29,7 +30,7 @@ pub(crate) async fn run(attempt: &mut Attempt, image: &ImageRef, digest: &Digest
             format!("the store cannot say whether the image is needed: {e}"),
         )
     })?;
-    attempt.confirm().await?;
+    attempt.confirm().await?.check()?;
     if needed {
         attempt.note("Another tag or a parked container needs the same content: it stays in the registry.");
         if untagged == Untag::Unsupported {

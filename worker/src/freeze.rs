@@ -4,13 +4,15 @@
 //! by. The thaw runs on its own time, not on the attempt's: a cancelled, failed or lost attempt thaws all the same.
 
 use crate::attempt::Attempt;
-use crate::docker::{ContainerStatus, RunWatch};
+use crate::docker::{ContainerStatus, DockerError, Engine, RunWatch};
 use crate::guard::{Guard, GuardPost};
 use crate::halt::Halt;
 use crate::journal::FreezeJournal;
+use crate::node::SeenTo;
 use jiff::Timestamp;
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_domain::job::Frozen;
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -27,6 +29,8 @@ pub(crate) struct Freeze {
     /// Whether it is frozen, by us or by its user.
     frozen: bool,
     watch: RunWatch,
+    /// As long as this lives, the sweep leaves the container to it.
+    _seen_to: SeenTo,
 }
 
 struct Held {
@@ -41,7 +45,13 @@ impl Freeze {
         // First the watch, then the look: what happens in between is seen.
         let watch = engine.watch(docker_id).await?;
         let facts = engine.inspect(docker_id).await?.ok_or_else(removed)?;
-        let mut freeze = Self { docker_id: facts.id.clone(), held: None, frozen: facts.is_paused(), watch };
+        let mut freeze = Self {
+            docker_id: facts.id.clone(),
+            held: None,
+            frozen: facts.is_paused(),
+            watch,
+            _seen_to: attempt.node.see_to(&facts.id),
+        };
         if facts.status != ContainerStatus::Running {
             return Ok(freeze);
         }
@@ -81,7 +91,12 @@ impl Freeze {
                 }
             }
             Err(error) => {
+                // Docker may carry the freeze out yet: the journal's entry stays, and the sweep looks after it.
                 freeze.thaw(attempt).await;
+                let written = attempt.node.journal().add(&facts.id, &attempt.job.id.to_string());
+                if let Err(error) = written {
+                    tracing::error!(error = %error, "a freeze of unknown outcome could not be written down");
+                }
                 Err(error.into())
             }
         }
@@ -161,24 +176,37 @@ async fn end(attempt: &mut Attempt, docker_id: &str, guard: Option<Guard>) {
     attempt.checkpoint.frozen = None;
 }
 
-/// Thaws what a dead worker left frozen, by the node's journal. Returns the containers that were thawed.
-pub(crate) async fn thaw_left(
-    engine: &crate::docker::Engine,
-    journal: &FreezeJournal,
-) -> Result<Vec<String>, crate::docker::DockerError> {
-    let mut thawed = Vec::new();
+/// How long an entry outlives a freeze whose outcome Docker did not tell: it may freeze the container late.
+const ENTRY_KEPT: Duration = Duration::from_secs(600);
+
+/// Thaws what is on the journal and whose job nobody holds any more: what a dead worker left, and what could not be thawed
+/// when it should have been. One container that cannot be asked about does not hold up the others.
+pub(crate) async fn sweep(engine: &Engine, journal: &FreezeJournal, running: &HashSet<String>) {
     let listed = journal.list().unwrap_or_else(|error| {
         tracing::error!(error = %error, "the freeze journal cannot be read: containers may have been left frozen");
         Vec::new()
     });
-    for docker_id in listed {
-        if engine.inspect(&docker_id).await?.is_some_and(|facts| facts.is_paused()) {
-            engine.unpause(&docker_id).await?;
-            thawed.push(docker_id.clone());
-        }
-        if let Err(error) = journal.remove(&docker_id) {
-            tracing::warn!(error = %error, "an entry of the freeze journal could not be removed");
+    for docker_id in listed.iter().filter(|id| !running.contains(*id)) {
+        match sweep_one(engine, journal, docker_id).await {
+            Ok(true) => {
+                tracing::warn!(container.docker_id = docker_id, "thawed a container that was left frozen")
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(container.docker_id = docker_id, error = %error, "a container may still be frozen; trying again");
+            }
         }
     }
-    Ok(thawed)
+}
+
+async fn sweep_one(engine: &Engine, journal: &FreezeJournal, docker_id: &str) -> Result<bool, DockerError> {
+    let frozen = engine.inspect(docker_id).await?.map(|facts| facts.is_paused());
+    if frozen == Some(true) {
+        engine.unpause(docker_id).await?;
+    }
+    let settled = frozen != Some(false) || journal.age(docker_id).is_none_or(|age| age > ENTRY_KEPT);
+    if settled && let Err(error) = journal.remove(docker_id) {
+        tracing::warn!(error = %error, "an entry of the freeze journal could not be removed");
+    }
+    Ok(frozen == Some(true))
 }

@@ -13,16 +13,19 @@
 //! word itself. SIGKILL for the whole unit does: then the successor thaws at its start.
 
 use crate::docker::{DockerError, Engine, EngineLimits};
+use crate::journal::FreezeJournal;
 use crate::lock::{FileLock, LockError, guard_lock_path};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Take};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, Take};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// What the worker says when the freeze is over.
 const DONE: &str = "done";
@@ -44,7 +47,12 @@ const THAW_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Most that is heard of a guard until it stands.
 const HEARD_BYTES_MAX: u64 = 4096;
 /// Longest word that is read from the pipe.
-const WORD_BYTES_MAX: u64 = 256;
+const WORD_BYTES_MAX: usize = 256;
+/// How often a worker says that it lives.
+const BEAT: Duration = Duration::from_secs(5);
+/// After how long without a word a worker counts as stopped: its container must not stay frozen with it. A worker that
+/// goes on after that finds its freeze broken, and fails the attempt.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What a guard needs to know; what its command line carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +114,9 @@ impl GuardCommand {
 #[derive(Debug)]
 pub struct Guard {
     child: Child,
-    pipe: ChildStdin,
+    /// Says that the worker lives, and gives the pipe back when told. Dropped, it closes the pipe.
+    beats: JoinSet<ChildStdin>,
+    ended: CancellationToken,
     // Kept open: what it might still say must not break it.
     _words: BufReader<Take<ChildStdout>>,
 }
@@ -132,7 +142,11 @@ impl Guard {
         };
         let mut reader = BufReader::new(stdout.take(HEARD_BYTES_MAX));
         match timeout(STAND_UP, hear_ready(&mut reader)).await {
-            Ok(Ok(true)) => Ok(Self { child, pipe, _words: reader }),
+            Ok(Ok(true)) => {
+                let (mut beats, ended) = (JoinSet::new(), CancellationToken::new());
+                beats.spawn(beat(pipe, ended.clone()));
+                Ok(Self { child, beats, ended, _words: reader })
+            }
             Ok(Ok(false)) => Err(GuardError::Ended(describe(timeout(LEAVE, child.wait()).await))),
             Ok(Err(e)) => Err(failed(e)),
             Err(_) => {
@@ -145,9 +159,13 @@ impl Guard {
     /// Tells the guard that the freeze is over, thawed or removed, and waits until it has left. The guard touches
     /// nothing. An error means that it may yet thaw the container, which is then running anyway or gone.
     pub async fn done(mut self) -> Result<(), GuardError> {
-        self.pipe.write_all(format!("{DONE}\n").as_bytes()).await?;
-        self.pipe.shutdown().await?;
-        drop(self.pipe);
+        self.ended.cancel();
+        let Some(Ok(mut pipe)) = self.beats.join_next().await else {
+            return Err(GuardError::Io(io::ErrorKind::BrokenPipe.into()));
+        };
+        pipe.write_all(format!("{DONE}\n").as_bytes()).await?;
+        pipe.shutdown().await?;
+        drop(pipe);
         match timeout(LEAVE, self.child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             other => {
@@ -162,6 +180,16 @@ impl Guard {
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
+}
+
+/// Says that the worker lives, until told to end. A pipe that is broken is found out by whoever says the last word.
+async fn beat(mut pipe: ChildStdin, ended: CancellationToken) -> ChildStdin {
+    while ended.run_until_cancelled(sleep(BEAT)).await.is_some() {
+        if pipe.write_all(b".\n").await.is_err() {
+            ended.cancelled().await;
+        }
+    }
+    pipe
 }
 
 /// Whether the guard says that it stands; what else it, or a wrapper around it, says before is passed over.
@@ -217,6 +245,8 @@ pub async fn run_guard(post: &GuardPost) -> Result<(), GuardError> {
     }
     tracing::warn!(container = %post.docker_id, "the worker died while the container was frozen: thawing it");
     thaw(&engine, &post.docker_id).await?;
+    // Thawed: a pause that is found later is its user's.
+    FreezeJournal::new(&post.locks_dir).remove(&post.docker_id)?;
     Ok(())
 }
 
@@ -224,12 +254,31 @@ fn lock_path(post: &GuardPost) -> PathBuf {
     guard_lock_path(Path::new(&post.locks_dir), &post.docker_id)
 }
 
-/// Waits for the end of the pipe; whether the worker said that it is done.
-async fn was_told(pipe: impl tokio::io::AsyncRead + Unpin) -> bool {
-    let mut words = String::new();
-    // An error of the pipe is an end without a word.
-    let read = pipe.take(WORD_BYTES_MAX).read_to_string(&mut words).await;
-    read.is_ok() && words.lines().any(|line| matches!(line.trim(), DONE | "thawed"))
+/// Waits for the worker's last word; whether it was that it is done. An end of the pipe, an error and a long silence are
+/// none.
+async fn was_told(mut pipe: impl AsyncRead + Unpin) -> bool {
+    let mut word = Vec::new();
+    let mut heard = [0; 64];
+    loop {
+        let count = match timeout(SILENCE, pipe.read(&mut heard)).await {
+            Ok(Ok(count)) if count > 0 => count,
+            // What was said last may lack its line's end.
+            Ok(Ok(_)) => return is_done(&word),
+            Ok(Err(_)) | Err(_) => return false,
+        };
+        for byte in &heard[..count] {
+            match byte {
+                b'\n' if is_done(&word) => return true,
+                b'\n' => word.clear(),
+                _ if word.len() < WORD_BYTES_MAX => word.push(*byte),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn is_done(word: &[u8]) -> bool {
+    word == DONE.as_bytes()
 }
 
 /// Thaws for as long as it takes Docker to come back. The container may have been frozen, thawed or removed: all three
@@ -257,7 +306,8 @@ mod tests {
     async fn only_the_word_counts_as_told() {
         for (said, told) in [
             ("done\n", true),
-            ("thawed\n", true),
+            (".\n.\ndone\n", true),
+            (".\n.\n", false),
             ("done", true),
             ("", false),
             ("don", false),
@@ -265,5 +315,24 @@ mod tests {
         ] {
             assert_eq!(was_told(said.as_bytes()).await, told, "{said:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_beats_is_waited_for_and_one_that_is_silent_is_not() {
+        let (mut worker, guard) = tokio::io::duplex(64);
+        let told = async { was_told(guard).await };
+        let beats = async {
+            for _ in 0..100 {
+                sleep(BEAT).await;
+                worker.write_all(b".\n").await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let begun = Instant::now();
+        tokio::select! {
+            said = told => assert!(!said),
+            () = beats => unreachable!("the worker never ends"),
+        }
+        assert_eq!(begun.elapsed(), BEAT * 100 + SILENCE);
     }
 }

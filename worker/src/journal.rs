@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The ending of an entry's file name; the rest is the container's Docker id.
 const ENDING: &str = "frozen";
@@ -33,6 +34,16 @@ impl FreezeJournal {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }
+    }
+
+    /// Whether a container is on the list.
+    pub(crate) fn has(&self, docker_id: &str) -> bool {
+        self.entry(docker_id).exists()
+    }
+
+    /// How long ago a container came onto the list; nothing when that cannot be told.
+    pub(crate) fn age(&self, docker_id: &str) -> Option<Duration> {
+        fs::metadata(self.entry(docker_id)).ok()?.modified().ok()?.elapsed().ok()
     }
 
     /// The containers on the list.

@@ -104,6 +104,8 @@ fn request(attempt: &Attempt, container: &Container, image: String) -> Result<Cr
             label("user", container.user.to_string()),
             label("flavor", flavor.name.to_string()),
             label("image", container.launch.source.display_name()),
+            label("launch", attempt.job.id.to_string()),
+            label("gpus", gpus.join(",")),
         ]),
         mounts: mounts.cloned().collect(),
         ports: container.launch.ports.clone(),

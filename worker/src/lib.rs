@@ -6,7 +6,7 @@
 //! | [`run`](mod@run) | one job: lease kept, steps taken, outcome written |
 //! | [`snapshot`], [`delete`], [`launch`], [`delete_image`], [`power`] | the steps of each kind of job |
 //! | [`freeze`], [`guard`], [`journal`] | freezing a container, and thawing it whatever happens |
-//! | [`node`](mod@node), [`heartbeat`], [`reconcile`], [`identity`], [`lock`] | the node this worker stands for |
+//! | [`node`](mod@node), [`heartbeat`], [`observe`], [`reconcile`], [`identity`], [`lock`] | the node this worker stands for |
 //! | [`docker`], [`gpus`] | Docker Engine and the GPUs |
 
 mod attempt;
@@ -27,6 +27,7 @@ pub mod lock;
 mod meter;
 mod metrics;
 mod node;
+mod observe;
 mod power;
 mod reconcile;
 mod run;
@@ -38,6 +39,7 @@ pub use node::StartError;
 pub use settings::{Parts, Settings};
 
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Runs the worker until `shutdown`: running jobs are then interrupted in order, which costs them no attempt. Returns
@@ -57,17 +59,23 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), StartE
 
     let (parts, node) = (Arc::new(parts), Arc::new(node));
     let beating = CancellationToken::new();
+    let superseded = shutdown.child_token();
     let work = async {
-        consume::run(Arc::clone(&parts), Arc::clone(&node), shutdown.clone()).await;
+        consume::run(Arc::clone(&parts), Arc::clone(&node), superseded.clone()).await;
         beating.cancel();
     };
+    let (seen, beats) = watch::channel(heartbeat::Seen { info, strays: Vec::new() });
     // The node goes on to beat while its last jobs clean up.
     tokio::join!(
         work,
-        heartbeat::run(Arc::clone(&parts), Arc::clone(&node), info, beating.clone()),
+        heartbeat::run(Arc::clone(&parts), Arc::clone(&node), beats, superseded.clone(), beating.clone()),
+        observe::run(Arc::clone(&parts), Arc::clone(&node), seen, beating.clone()),
         reconcile::sweep(&parts, &node, beating.clone()),
     );
     parts.ready.send_replace(false);
+    if superseded.is_cancelled() && !shutdown.is_cancelled() {
+        return Err(StartError::Superseded(node.run.name.to_string()));
+    }
     if let Err(error) = parts.store.node_stopped(&node.run).await {
         tracing::warn!(error = %error, "the node could not sign off");
     }

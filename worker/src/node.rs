@@ -7,7 +7,9 @@ use crate::lock::FileLock;
 use crate::settings::{Parts, Settings};
 use mothball_domain::node::{Gpu, NodeReport, SnapshotWay};
 use mothball_store::{NodeRun, Registered, StoreError};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,9 @@ pub enum StartError {
     /// A record of the store is damaged or its settings are wrong.
     #[error("register the node: {0}")]
     Store(StoreError),
+    /// Another worker registered under the node's name while this one ran.
+    #[error("another worker has taken the name of node {0}: give each worker its own `worker.node`")]
+    Superseded(String),
     /// The worker was told to stop before it had started.
     #[error("the worker was stopped before it had started")]
     Stopped,
@@ -53,6 +58,7 @@ pub(crate) struct NodeContext {
     pub(crate) locks_dir: PathBuf,
     gpu_note: Option<String>,
     data_root: PathBuf,
+    frozen: Arc<Mutex<HashSet<String>>>,
     _lock: FileLock,
 }
 
@@ -83,6 +89,7 @@ impl NodeContext {
             gpu_note: list.note,
             locks_dir: identity.locks_dir,
             data_root,
+            frozen: Arc::default(),
             _lock: lock,
         };
         Ok((context, info))
@@ -135,9 +142,33 @@ impl NodeContext {
         disk(&self.data_root).map(|(free, _)| free)
     }
 
+    /// Docker ids of containers that this very process holds frozen, or is about to.
+    pub(crate) fn frozen_now(&self) -> HashSet<String> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes, until it is dropped, that this process sees to the container's thaw itself.
+    pub(crate) fn see_to(&self, docker_id: &str) -> SeenTo {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).insert(docker_id.to_owned());
+        SeenTo { frozen: Arc::clone(&self.frozen), docker_id: docker_id.to_owned() }
+    }
+
     /// The list of containers that this node's workers froze.
     pub(crate) fn journal(&self) -> FreezeJournal {
         FreezeJournal::new(&self.locks_dir)
+    }
+}
+
+/// See [`NodeContext::see_to`].
+#[derive(Debug)]
+pub(crate) struct SeenTo {
+    frozen: Arc<Mutex<HashSet<String>>>,
+    docker_id: String,
+}
+
+impl Drop for SeenTo {
+    fn drop(&mut self) {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.docker_id);
     }
 }
 

@@ -13,28 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 /// How often a worker that runs looks for what jobs could not take away themselves.
 const SWEEP_EVERY: Duration = Duration::from_mins(10);
-/// Tries before a worker starts although its predecessor's traces could not all be seen to.
-const TRIES: u32 = 5;
 
 /// Puts the node in order. What cannot be done now is logged: the journal and the leases stand for it.
 pub(crate) async fn run(parts: &Parts, node: &NodeContext) {
-    let mut wait = Duration::from_millis(200);
-    for _ in 0..TRIES {
-        match freeze::thaw_left(&parts.engine, &node.journal()).await {
-            Ok(thawed) => {
-                for docker_id in thawed {
-                    tracing::warn!(
-                        container.docker_id = docker_id,
-                        "thawed a container that a dead worker had left frozen"
-                    );
-                }
-                break;
-            }
-            Err(error) => tracing::error!(error = %error, "containers may still be frozen; trying again"),
-        }
-        sleep(wait).await;
-        wait *= 2;
-    }
+    // What cannot be thawed now is tried again with every look at Docker.
+    freeze::sweep(&parts.engine, &node.journal(), &node.frozen_now()).await;
     match parts.store.rescue_node(&node.run.name, &node.run.instance).await {
         Ok(rescued) => {
             for id in rescued {

@@ -88,15 +88,20 @@ async fn lock_container(attempt: &Attempt) -> Result<Option<FileLock>, Halt> {
 
 /// A predecessor's intent to freeze, found in the checkpoint, is undone before anything else.
 async fn thaw_predecessor(attempt: &mut Attempt) -> Result<(), Halt> {
-    let Some(frozen) = attempt.checkpoint.frozen.take() else { return Ok(()) };
-    match attempt.parts.engine.unpause(&frozen.docker_id).await {
-        Ok(_) => {}
-        Err(error) if error.is_not_found() => {}
-        Err(error) => return Err(error.into()),
+    let Some(frozen) = attempt.checkpoint.frozen.clone() else { return Ok(()) };
+    // Who thaws takes the journal's entry away: without one the thaw has happened, and a pause that is there is the user's.
+    if attempt.node.journal().has(&frozen.docker_id) {
+        match attempt.parts.engine.unpause(&frozen.docker_id).await {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            // The intent stays written down for whoever comes next.
+            Err(error) => return Err(error.into()),
+        }
+        if let Err(error) = attempt.node.journal().remove(&frozen.docker_id) {
+            tracing::warn!(error = %error, "an entry of the freeze journal could not be removed");
+        }
     }
-    if let Err(error) = attempt.node.journal().remove(&frozen.docker_id) {
-        tracing::warn!(error = %error, "an entry of the freeze journal could not be removed");
-    }
+    attempt.checkpoint.frozen = None;
     attempt.save().await
 }
 

@@ -77,8 +77,9 @@ impl Engine {
 
     async fn adopt(&self, request: &CreateRequest, conflict: DockerError) -> Result<Created, DockerError> {
         let Some(holder) = self.inspect(&request.name).await? else { return Err(conflict) };
-        let ours = request.labels.get(CONTAINER_LABEL);
-        let same_record = ours.is_some() && holder.labels.get(CONTAINER_LABEL) == ours;
+        // Every label: the number alone may be another installation's, or an earlier try with other GPUs.
+        let same = |(name, value): (&String, &String)| holder.labels.get(name) == Some(value);
+        let same_record = request.labels.contains_key(CONTAINER_LABEL) && request.labels.iter().all(same);
         let image = found(self.image_id(&request.image).await)?;
         let same_image = image.is_some_and(|id| id == holder.image_id);
         let usable = !matches!(holder.status, ContainerStatus::Removing | ContainerStatus::Dead);

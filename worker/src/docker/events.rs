@@ -112,7 +112,7 @@ enum Seen {
 impl Engine {
     /// Watches a container from now on.
     pub async fn watch(&self, docker_id: &str) -> Result<RunWatch, DockerError> {
-        let since = Timestamp::now();
+        let since = self.clock().await?;
         let events = self.events(docker_id, since).await?;
         let (seen, watched) = watch::channel(Seen::default());
         let mut reader = JoinSet::new();
@@ -137,7 +137,8 @@ impl RunWatch {
     /// Whether anything has let the container run, up to the call. A watch that has a gap is an error: whoever asks wants
     /// to know that nothing happened.
     pub async fn ran(&self) -> Result<bool, DockerError> {
-        let lately = self.engine.events_between(&self.docker_id, self.since, Timestamp::now()).await?;
+        let until = self.engine.clock().await?;
+        let lately = self.engine.events_between(&self.docker_id, self.since, until).await?;
         if lately.iter().any(ContainerEvent::lets_run) {
             return Ok(true);
         }

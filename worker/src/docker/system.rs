@@ -1,6 +1,7 @@
 //! What Docker Engine is like.
 
 use super::{DockerError, Engine};
+use jiff::Timestamp;
 
 /// What is known of Docker Engine on this node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,5 +64,13 @@ impl Engine {
             cgroup_version: info.cgroup_version.map(|v| v.to_string()).unwrap_or_default(),
             nvidia_runtime: info.runtimes.is_some_and(|r| r.contains_key("nvidia")),
         })
+    }
+
+    /// Docker's own clock, by which its events are told: this process's may be off.
+    pub async fn clock(&self) -> Result<Timestamp, DockerError> {
+        let what = "ask Docker for the time";
+        let info = self.call(what, self.limits.call, |d| async move { d.info().await }).await?;
+        let text = info.system_time.unwrap_or_default();
+        text.parse().map_err(|e| DockerError::Answer { what, reason: format!("{text:?}: {e}") })
     }
 }

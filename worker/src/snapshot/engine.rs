@@ -8,6 +8,7 @@ use super::preflight::Ready;
 use crate::attempt::Attempt;
 use crate::docker::{CommitRequest, CreateRequest, GpuRequest};
 use crate::halt::Halt;
+use mothball_domain::failure::FailureClass;
 use mothball_domain::id::JobId;
 use mothball_image::COMMIT_COMMENT;
 use std::collections::BTreeMap;
@@ -27,8 +28,9 @@ pub(super) async fn is_committed(attempt: &mut Attempt) -> Result<bool, Halt> {
     Ok(there)
 }
 
-/// Commits the container as it is now; the caller holds it frozen, where it is to be frozen.
-pub(super) async fn commit(attempt: &mut Attempt, ready: &Ready) -> Result<(), Halt> {
+/// Commits the container as it is now; the caller holds it frozen, where it is to be frozen, and writes the image down once
+/// it is certain that it stayed so. One that is not written down is never used.
+pub(super) async fn commit(attempt: &mut Attempt, ready: &Ready) -> Result<String, Halt> {
     // A commit that was not seen to its end may mix moments: it is never used again.
     super::leftovers::remove_images(attempt).await;
     let engine = attempt.parts.engine.clone();
@@ -48,8 +50,7 @@ pub(super) async fn commit(attempt: &mut Attempt, ready: &Ready) -> Result<(), H
     if !blanks.is_empty() {
         image = take_once_more(attempt, &image, blanks, labels).await?;
     }
-    attempt.checkpoint.committed = Some(image);
-    attempt.save().await
+    Ok(image)
 }
 
 /// Environment of the container that its image does not have as it is: each name with an empty value.
@@ -109,6 +110,21 @@ pub(super) async fn push(attempt: &mut Attempt, repo: &str, tag: &str) -> Result
     let repository = format!("{}/{repo}", attempt.parts.registry.host());
     let image = attempt.checkpoint.committed.clone().unwrap_or_default();
     engine.tag_image(&image, &repository, tag).await?;
+    let pushed = push_once(attempt, &repository, tag).await;
+    if let Err(Halt::Failed(failure)) = &pushed
+        && failure.class == FailureClass::Auth
+    {
+        // Credentials change and tokens end in the middle of a long push. Once more, with what the file holds now.
+        tracing::info!(
+            "the registry refused the credentials; pushing once more with those that are there now"
+        );
+        return push_once(attempt, &repository, tag).await;
+    }
+    pushed
+}
+
+async fn push_once(attempt: &mut Attempt, repository: &str, tag: &str) -> Result<String, Halt> {
+    let engine = attempt.parts.engine.clone();
     let auth = crate::launch::credentials(attempt)?;
     let report = attempt.reporter();
     let (mut sent, mut reused) = (0, 0);
@@ -116,7 +132,7 @@ pub(super) async fn push(attempt: &mut Attempt, repo: &str, tag: &str) -> Result
         (sent, reused) = (p.bytes_done, p.bytes_reused);
         report(p.bytes_done, p.bytes_total);
     };
-    let pushed = engine.push(&repository, tag, auth.as_ref(), progress, attempt.stop.token()).await;
+    let pushed = engine.push(repository, tag, auth.as_ref(), progress, attempt.stop.token()).await;
     attempt.parts.metrics.bytes_uploaded.inc_by(sent.saturating_sub(reused));
     attempt.parts.metrics.bytes_reused.inc_by(reused);
     attempt.stop.check()?;

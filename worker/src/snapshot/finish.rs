@@ -9,7 +9,7 @@ use crate::halt::Halt;
 use mothball_domain::container::Container;
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_domain::image::{Digest, hidden_tag, repository};
-use mothball_domain::job::{Step, Then};
+use mothball_domain::job::Step;
 use mothball_image::oci::ContainerConfig;
 use mothball_image::{Registry, RegistryError, ScrubRules, scrub_config};
 use mothball_store::ImageDraft;
@@ -144,11 +144,10 @@ async fn move_tag(
             kept => kept?,
         }
     }
-    if request.then == Then::Park {
-        attempt.until_stopped(registry.copy_tag(repo, digest, &hidden_tag(digest))).await?;
-    }
-    // Only the newest holder may move a tag that others read.
-    attempt.confirm().await?;
+    // Whoever takes the tag away from it later, by us or not, the recorded digest stays.
+    attempt.until_stopped(registry.copy_tag(repo, digest, &hidden_tag(digest))).await?;
+    // A holder that lost its lease meanwhile must not move a tag that others read.
+    attempt.confirm().await?.check()?;
     registry.copy_tag(repo, digest, tag).await?;
     let tagged = registry.manifest_digest(repo, tag.as_str()).await?;
     if tagged.as_ref() != Some(digest) {

@@ -82,18 +82,19 @@ async fn save(
     if !engine::is_committed(attempt).await? {
         if request.pause == PauseMode::Never {
             attempt.note("The container was not frozen, as asked: files written during the save may be half written in the image.");
-            engine::commit(attempt, ready).await?;
+            attempt.checkpoint.committed = Some(engine::commit(attempt, ready).await?);
         } else {
             let freeze = Freeze::begin(attempt, &ready.facts.id).await?;
             let committed = engine::commit(attempt, ready).await;
             let checked = match committed {
-                Ok(()) => freeze.check(attempt).await,
+                Ok(image) => freeze.check(attempt).await.map(|()| image),
                 Err(halt) => Err(halt),
             };
             freeze.thaw(attempt).await;
             attempt.save_unless_lost().await;
-            checked?;
+            attempt.checkpoint.committed = Some(checked?);
         }
+        attempt.save().await?;
     }
     finish::to_registry(attempt, container, request, ready).await?;
     Ok(Effect::None)
@@ -108,11 +109,14 @@ async fn save_and_remove(
     ready: &Ready,
 ) -> Result<Effect, Halt> {
     attempt.checkpoint = mothball_domain::job::Checkpoint::default();
+    if request.pause == PauseMode::Never {
+        attempt.note("The container was frozen although that was not wanted: without it, what it wrote last would be lost with it.");
+    }
     attempt.step(Step::Read).await?;
     let limit = attempt.parts.settings.frozen_max;
     let freeze = Freeze::begin(attempt, &ready.facts.id).await?;
     let saving = async {
-        engine::commit(attempt, ready).await?;
+        attempt.checkpoint.committed = Some(engine::commit(attempt, ready).await?);
         finish::to_registry(attempt, container, request, ready).await
     };
     let saved = tokio::time::timeout(limit, saving).await.unwrap_or_else(|_| {

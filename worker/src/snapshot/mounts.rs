@@ -4,6 +4,7 @@ use crate::attempt::Attempt;
 use crate::docker::{ContainerFacts, MountKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// How long the counting of one mount may take; a home directory may have millions of files.
 const COUNT_LIMIT: Duration = Duration::from_secs(2);
@@ -13,7 +14,9 @@ pub(super) async fn note(attempt: &mut Attempt, facts: &ContainerFacts) {
     let binds: Vec<_> = facts.mounts.iter().filter(|m| m.kind == MountKind::Bind).cloned().collect();
     for mount in binds {
         let source = PathBuf::from(&mount.source);
-        let counted = tokio::task::spawn_blocking(move || count(&source)).await.ok().flatten();
+        let counting = tokio::task::spawn_blocking(move || count(&source));
+        // A mount whose server is away answers nothing at all; its thread is left to it.
+        let counted = timeout(COUNT_LIMIT * 2, counting).await.ok().and_then(Result::ok).flatten();
         let size = match counted {
             Some((bytes, true)) => format!(" ({})", human(bytes)),
             Some((bytes, false)) => format!(" (more than {})", human(bytes)),

@@ -49,7 +49,9 @@ pub(crate) async fn check(
         return Err(gone("the container does not exist on its node any more"));
     };
     if matches!(facts.status, ContainerStatus::Removing) {
-        return Err(gone("the container is being removed by somebody else"));
+        // Our own removal of an earlier attempt may still be at work in Docker: the next look tells.
+        let sentence = "the container is being removed";
+        return Err(Failure::transient(FailureClass::Engine, sentence).into());
     }
     volumes(attempt, &facts, request)?;
     mounts::note(attempt, &facts).await;
@@ -67,7 +69,9 @@ pub(crate) async fn check(
         return Err(Failure::transient(FailureClass::NodeDisk, sentence).into());
     }
     let base = match engine.image(&facts.image_id).await? {
-        Some(image) => serde_json::from_value(image.config).ok(),
+        Some(image) => Some(serde_json::from_value(image.config).map_err(|e| {
+            Failure::permanent(FailureClass::Engine, format!("the image's settings cannot be read: {e}"))
+        })?),
         None => None,
     };
     attempt.note("Saved by Docker commit and push (way: engine).");

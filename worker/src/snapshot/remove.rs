@@ -38,7 +38,7 @@ pub(super) async fn remove_proven(
     let engine = attempt.parts.engine.clone();
     freeze.check(attempt).await?;
     // The lease is ours and nobody wants it stopped, as of now; from here on there is no way back.
-    attempt.confirm().await?;
+    attempt.confirm().await?.check()?;
     if freeze.is_frozen()
         && let Err(error) = engine.kill_all_frozen(&docker_id).await
     {
@@ -48,6 +48,7 @@ pub(super) async fn remove_proven(
     }
     // Between the first look and the end of its processes it may have run once more.
     freeze.check(attempt).await?;
+    attempt.confirm().await?.check()?;
     engine.remove(&docker_id, true, request.discard_volumes).await?;
     attempt.checkpoint.removed_at = Some(Timestamp::now());
     attempt.save().await
