@@ -1,6 +1,9 @@
 //! The system seen from outside: the real binary, real dockerds, a real registry, and both pairs (embedded, and RabbitMQ with
 //! Redis). Each promise of `docs/ARCHITECTURE.md` has its test here; `tests/README.md` is the table.
 
+mod broker;
+mod dockerd;
 mod faults;
 mod kill_api;
 mod kill_worker;
+mod redis;
