@@ -218,9 +218,8 @@ mod tests {
 
     #[test]
     fn every_project_has_a_repository_that_the_registry_takes() {
-        let repository = |project: &str| {
-            repository(&ProjectName::new(project).unwrap(), &ImageName::new("base").unwrap())
-        };
+        let repository =
+            |project: &str| repository(&ProjectName::new(project).unwrap(), &ImageName::new("base").unwrap());
         assert_eq!(repository("lab"), "lab/base");
         assert_eq!(repository("a-"), "p.612d/base");
         assert_eq!(repository("a___b"), "p.615f5f5f62/base");

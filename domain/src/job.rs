@@ -329,6 +329,10 @@ pub struct Job {
     pub waiting_for: Option<String>,
     /// How often it was published since it became due.
     pub published: u32,
+    /// Whether it was given out to be published and nothing has happened to it since: a note of its publication
+    /// that comes later must not move its due time.
+    #[serde(default)]
+    pub offered: bool,
     /// How far it is.
     pub progress: Option<Progress>,
     /// Why it failed, or why the last attempt did.
@@ -366,6 +370,7 @@ impl Job {
             self.lease = None;
         }
         self.next_attempt_at = None;
+        self.offered = false;
         self.finished_at = self.state.is_final().then_some(now);
         self.note_event(now, event, detail);
         Ok(())
@@ -418,6 +423,7 @@ mod tests {
             cancel_requested: false,
             waiting_for: None,
             published: 0,
+            offered: false,
             progress: None,
             error: None,
             notes: Vec::new(),

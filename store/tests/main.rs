@@ -2,4 +2,6 @@
 //! what a crowd does to it ([`racing`]).
 
 mod contract;
+mod model;
+mod racing;
 mod world;

@@ -4,6 +4,7 @@ mod given;
 mod sound;
 
 pub(crate) use given::*;
+pub(crate) use sound::Seen;
 
 use anyhow::{Context, Result, ensure};
 use mothball_domain::id::JobId;

@@ -118,7 +118,8 @@ async fn retry(tx: &mut Tx<'_>, id: JobId, alive_within: Duration) -> Result<Ret
         tx.put(&keys::image_job(&job.project, image), &job.id)?;
     }
     illegal(job.apply(Transition::Retry, now, "retried", "by a person"))?;
-    let due = if job.waiting_for.is_some() { after(now, due::LOOK_AGAIN) } else { now };
+    job.offered = job.waiting_for.is_none();
+    let due = if job.offered { now } else { after(now, due::LOOK_AGAIN) };
     records::put_job(tx, Some(&before), &job, due)?;
     Ok(Retried::Queued(Box::new(job)))
 }

@@ -57,8 +57,8 @@ impl Store {
         attend
     }
 
-    /// Notes that a job was published, and when it is to be published again. Idempotent enough: a second call
-    /// only moves that time.
+    /// Notes that a job was published, and when it is to be published again. Without effect when anything has happened
+    /// to the job since it was given out. Idempotent enough: a second call only moves that time.
     pub async fn mark_published(&self, id: JobId) -> Result<(), StoreError> {
         transact!(self, |tx| mark_published(tx, id).await)
     }
@@ -148,6 +148,7 @@ async fn attend(tx: &mut Tx<'_>, id: JobId, attention: Attention) -> Result<Atte
     let waits = job.node.is_none() && job.waiting_for.is_some();
     // Shown again soon unless the caller says that it was published: a scheduler that dies here loses nothing.
     let due = after(now, if waits { LOOK_AGAIN } else { PUBLISH_RETRY });
+    job.offered = !settled && !waits;
     records::put_job(tx, Some(&before), &job, due)?;
     Ok(match (settled, waits) {
         (true, _) => Attend::Settled(Box::new(job)),
@@ -250,13 +251,9 @@ async fn place(
 }
 
 async fn mark_published(tx: &mut Tx<'_>, id: JobId) -> Result<(), StoreError> {
-    let waits = |job: &Job| matches!(job.state, JobState::Queued | JobState::Retrying);
-    let Some(mut job) = records::job(tx, id).await?.filter(waits) else { return Ok(()) };
+    // A note that comes late finds that the job was claimed meanwhile, or has even failed, and its retry must not wait.
+    let Some(mut job) = records::job(tx, id).await?.filter(|job| job.offered) else { return Ok(()) };
     let now = tx.now().await?;
-    // The note came late: the job was claimed and has failed meanwhile, and its retry must not wait for the queue.
-    if job.next_attempt_at.is_some_and(|at| at > now) {
-        return Ok(());
-    }
     let before = job.clone();
     job.published = job.published.saturating_add(1);
     let due = after(now, retry::publish_again(job.published));

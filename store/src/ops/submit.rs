@@ -185,7 +185,8 @@ async fn decide(tx: &mut Tx<'_>, s: &Submission) -> Result<Submitted, StoreError
         }
         tx.put(&key, &job.id)?;
     }
-    let due = if job.waiting_for.is_some() { after(now, super::due::LOOK_AGAIN) } else { now };
+    job.offered = job.waiting_for.is_none();
+    let due = if job.offered { now } else { after(now, super::due::LOOK_AGAIN) };
     records::put_job(tx, None, &job, due)?;
     Ok(Submitted::New(Box::new(job)))
 }
@@ -231,6 +232,7 @@ fn new_job(s: &Submission, now: Timestamp) -> Job {
         cancel_requested: false,
         waiting_for: None,
         published: 0,
+        offered: true,
         progress: None,
         error: None,
         notes: Vec::new(),

@@ -43,12 +43,15 @@ pub(crate) async fn success_ends_a_job_once(w: &World) -> Result<()> {
 pub(crate) async fn a_transient_failure_waits_for_its_time(w: &World) -> Result<()> {
     let container = ready(w).await?;
     let job = held(w, snapshot("base:v1", Then::Keep), &container).await?;
-    let waits = w.settled(&job, failed(transient(), Duration::from_millis(200))).await?;
+    let waits = w.settled(&job, failed(transient(), LONG)).await?;
     ensure!(
         waits.state == JobState::Retrying && waits.error == Some(transient()) && waits.finished_at.is_none()
     );
     ensure!(!w.is_due(job.id).await? && w.attend(job.id).await? == Attend::Nothing, "the retry came early");
     ensure!(w.container(container.id).await?.job == Some(job.id));
+    w.store.cancel(job.id).await?;
+    let job = held(w, snapshot("base:v1", Then::Keep), &container).await?;
+    w.settled(&job, failed(transient(), Duration::from_millis(200))).await?;
     eventually(SOON, "the retry", async || w.is_due(job.id).await.ok()?.then_some(())).await?;
     ensure!(w.attend(job.id).await? == Attend::Publish(Some(node_name("n1"))));
     ensure!(w.claimed(&job).await?.attempt == 2);

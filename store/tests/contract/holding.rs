@@ -178,7 +178,10 @@ pub(crate) async fn a_takeover_costs_an_attempt_and_the_last_one_fails_the_job(w
 pub(crate) async fn a_job_that_is_held_is_left_alone(w: &World) -> Result<()> {
     let job = save(w).await?;
     let held = w.claimed(&job).await?;
-    ensure!(w.attend(job.id).await? == Attend::Nothing);
+    ensure!(
+        w.attend(job.id).await? == Attend::Nothing && !w.is_due(job.id).await?,
+        "rescued while it is held"
+    );
     w.store.mark_published(job.id).await?;
     ensure!(w.job(job.id).await? == held);
     Ok(())

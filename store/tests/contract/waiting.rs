@@ -58,6 +58,7 @@ pub(crate) async fn publications_become_rarer(w: &World) -> Result<()> {
     ensure!(w.job(job.id).await?.published == 7);
     // A claim begins to count anew.
     w.ended(&job, Outcome::Interrupted).await?;
+    w.attend(job.id).await?;
     w.store.mark_published(job.id).await?;
     due_in(w, &job, 20.0..=30.0).await
 }
@@ -78,7 +79,13 @@ pub(crate) async fn a_late_note_of_a_publication_does_not_delay_a_retry(w: &Worl
     w.attend(job.id).await?;
     w.ended(&job, failed(transient(), Duration::from_secs(15))).await?;
     w.store.mark_published(job.id).await?;
-    due_in(w, &job, 0.0..=15.0).await
+    due_in(w, &job, 0.0..=15.0).await?;
+    let job = save(w, "second").await?;
+    w.attend(job.id).await?;
+    w.ended(&job, Outcome::Interrupted).await?;
+    w.store.mark_published(job.id).await?;
+    ensure!(w.is_due(job.id).await?, "an interrupted job waits for the queue");
+    Ok(())
 }
 
 pub(crate) async fn a_new_run_of_a_worker_ends_the_leases_of_the_earlier_ones(w: &World) -> Result<()> {

@@ -4,9 +4,20 @@ use super::World;
 use anyhow::{Result, ensure};
 use mothball_domain::container::{Container, ContainerState};
 use mothball_domain::job::{Job, JobSpec};
+use mothball_domain::node::{Node, Reservations};
 use mothball_domain::state::JobState;
 use mothball_store::{ContainerQuery, JobQuery};
 use std::collections::BTreeSet;
+
+/// Everything that can be seen of a store at rest.
+pub(crate) struct Seen {
+    /// Newest first.
+    pub(crate) jobs: Vec<Job>,
+    /// Those that are not deleted.
+    pub(crate) containers: Vec<Container>,
+    pub(crate) nodes: Vec<(Node, Reservations)>,
+    unfinished_and_due: (u64, u64),
+}
 
 impl World {
     /// Every job, newest first.
@@ -25,23 +36,42 @@ impl World {
             .items)
     }
 
-    /// Checks every invariant of the store at rest.
-    pub(crate) async fn check_sound(&self) -> Result<()> {
-        let (jobs, containers) = (self.all_jobs().await?, self.all_containers().await?);
-        self.check_jobs(&jobs).await?;
-        check_containers(&jobs, &containers)?;
-        self.check_places(&containers).await
+    pub(crate) async fn look(&self) -> Result<Seen> {
+        Ok(Seen {
+            jobs: self.all_jobs().await?,
+            containers: self.all_containers().await?,
+            nodes: self.store.nodes().await?,
+            unfinished_and_due: self.store.unfinished_and_due().await?,
+        })
     }
 
-    async fn check_jobs(&self, jobs: &[Job]) -> Result<()> {
-        let unfinished: Vec<&Job> = jobs.iter().filter(|job| !job.state.is_final()).collect();
-        let counted = self.store.unfinished_and_due().await?;
-        let expected = (unfinished.len() as u64, unfinished.len() as u64);
-        ensure!(counted == expected, "unfinished and due are {counted:?}, not {expected:?}");
+    /// Checks every invariant of the store at rest.
+    pub(crate) async fn check_sound(&self) -> Result<()> {
+        let seen = self.look().await?;
         for count in self.store.job_counts().await? {
-            let found = jobs.iter().filter(|j| j.kind() == count.kind && j.state == count.state).count();
+            let found = seen.jobs.iter().filter(|j| j.kind() == count.kind && j.state == count.state).count();
             ensure!(count.count == found as u64, "{count:?}, but there are {found}");
         }
+        seen.check()
+    }
+}
+
+impl Seen {
+    /// Checks the invariants.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.check_jobs()?;
+        check_containers(&self.jobs, &self.containers)?;
+        self.check_places()
+    }
+
+    fn check_jobs(&self) -> Result<()> {
+        let unfinished: Vec<&Job> = self.jobs.iter().filter(|job| !job.state.is_final()).collect();
+        let (counted, due) = self.unfinished_and_due;
+        let expected = unfinished.len() as u64;
+        ensure!(
+            (counted, due) == (expected, expected),
+            "{counted} unfinished, {due} due, but {expected} jobs"
+        );
         let mut claimed = BTreeSet::new();
         for job in &unfinished {
             if let Some(container) = job.container {
@@ -55,7 +85,7 @@ impl World {
                 ensure!(claimed.insert(image.clone()), "image {image} has two unfinished jobs");
             }
         }
-        for job in jobs {
+        for job in &self.jobs {
             let running = job.state == JobState::Running;
             ensure!(job.lease.is_some() == running, "{} is {} with lease {:?}", job.id, job.state, job.lease);
             ensure!(job.finished_at.is_some() == job.state.is_final(), "{} is {}", job.id, job.state);
@@ -67,21 +97,21 @@ impl World {
         Ok(())
     }
 
-    async fn check_places(&self, containers: &[Container]) -> Result<()> {
+    fn check_places(&self) -> Result<()> {
         let mut held = BTreeSet::new();
-        for (node, reservations) in self.store.nodes().await? {
+        for (node, reservations) in &self.nodes {
             let mut gpus = BTreeSet::new();
             for (id, indexes) in &reservations.held {
                 for index in indexes {
                     ensure!(gpus.insert(*index), "GPU {index} of {} is held twice", node.name);
                 }
-                let holder = containers.iter().find(|c| c.id == *id);
+                let holder = self.containers.iter().find(|c| c.id == *id);
                 let right = holder.is_some_and(|c| c.gpus == *indexes && c.node.as_ref() == Some(&node.name));
                 ensure!(right, "{id} holds {indexes:?} of {}, but is {holder:?}", node.name);
                 held.insert(*id);
             }
         }
-        for container in containers {
+        for container in &self.containers {
             let full = container.gpus.len() == container.launch.flavor.gpus as usize;
             ensure!(container.gpus.is_empty() || full, "{} has some of its GPUs", container.id);
             ensure!(

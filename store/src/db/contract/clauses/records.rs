@@ -134,7 +134,7 @@ async fn ended(db: &Db, key: &str) -> Result<()> {
 
 pub(in crate::db::contract) async fn a_limited_record_ends_and_counts_as_changed(db: &Db) -> Result<()> {
     db.commit(limited("long", "l", 3_600_000)).await?;
-    db.commit(limited("short", "s", 200)).await?;
+    db.commit(limited("short", "s", 1500)).await?;
     let (revision, found) = record(db, "short").await?;
     ensure!(found.as_deref() == Some("s"), "it ended at once");
     ended(db, "short").await?;

@@ -1,0 +1,621 @@
+//! The store's rules once more, in the plainest form: everything in memory, one step at a time.
+
+use super::ops::{How, Op, What};
+use crate::world::*;
+use mothball_domain::container::ContainerState;
+use mothball_domain::id::{ContainerId, Fence, JobId};
+use mothball_domain::job::{JobSpec, Then};
+use mothball_domain::name::NodeName;
+use mothball_domain::state::JobState;
+use mothball_store::{NodeRun, Submission, Target};
+use std::collections::BTreeMap;
+
+/// Names and GPUs of the nodes.
+const NODES: [(&str, u32); 2] = [("a", 2), ("b", 4)];
+
+/// A step with everything named.
+#[derive(Debug, Clone)]
+pub(super) enum Call {
+    Nothing,
+    Submit(Submission),
+    Claim { job: JobId, node: NodeName, instance: String, lasts: bool },
+    Renew { job: JobId, fence: Fence, lasts: bool },
+    Checkpoint { job: JobId, fence: Fence, created: Option<String>, frozen: bool, removed: bool },
+    Record { job: JobId, fence: Fence, digest: u8 },
+    Settle { job: JobId, fence: Fence, how: How, spec: JobSpec },
+    Attend { job: JobId },
+    MarkPublished { job: JobId },
+    Cancel { job: JobId },
+    Retry { job: JobId },
+    Register { run: NodeRun, gpus: u32 },
+    StopNode { run: NodeRun },
+    Drain { node: NodeName, drained: bool },
+    RescueNode { node: NodeName, instance: String },
+    Observe { id: ContainerId, node_uid: String, docker_id: String, running: Option<bool> },
+    Forget { id: ContainerId },
+    Protect { id: ContainerId, protected: bool },
+}
+
+/// When a job is due, as far as a test can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    Now,
+    /// In seconds: not to be relied on.
+    Soon,
+    Later,
+    Never,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) id: JobId,
+    pub(super) spec: JobSpec,
+    pub(super) user: String,
+    pub(super) container: Option<u64>,
+    pub(super) node: Option<String>,
+    pub(super) state: JobState,
+    pub(super) attempt: u32,
+    pub(super) fence: u64,
+    /// Node, instance, and whether it lasts.
+    pub(super) lease: Option<(String, String, bool)>,
+    pub(super) cancel: bool,
+    pub(super) waits: bool,
+    /// Whether the next attempt has a time, and whether that is far away.
+    pub(super) next: Option<bool>,
+    pub(super) published: u32,
+    pub(super) offered: bool,
+    pub(super) recorded: bool,
+    pub(super) created: Option<String>,
+    pub(super) frozen: bool,
+    pub(super) removed: bool,
+    pub(super) due: Due,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Container {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) wants: u32,
+    pub(super) state: ContainerState,
+    pub(super) node: Option<String>,
+    pub(super) docker: Option<String>,
+    pub(super) gpus: Vec<u32>,
+    pub(super) job: Option<JobId>,
+    pub(super) parked: Option<String>,
+    pub(super) bills: u32,
+    pub(super) open: bool,
+    pub(super) protected: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Node {
+    pub(super) gpus: u32,
+    pub(super) run: u32,
+    pub(super) alive: bool,
+    pub(super) drained: bool,
+    pub(super) held: BTreeMap<u64, Vec<u32>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub(super) jobs: BTreeMap<JobId, Job>,
+    pub(super) containers: BTreeMap<u64, Container>,
+    pub(super) nodes: BTreeMap<String, Node>,
+    /// By `name:tag`: the digest, and those it had before.
+    pub(super) images: BTreeMap<String, (u8, Vec<u8>)>,
+    pub(super) keys: BTreeMap<(String, String), (JobId, String)>,
+}
+
+impl Model {
+    /// Gives names to what a step is about, as things stand.
+    pub(super) fn call(&self, op: &Op, id: JobId) -> Call {
+        let job = |back: usize, fits: &dyn Fn(&Job) -> bool| pick(back, self.jobs.values(), fits);
+        let container =
+            |back: usize, fits: &dyn Fn(&Container) -> bool| pick(back, self.containers.values(), fits);
+        let running = |j: &Job| j.state == JobState::Running;
+        let unfinished = |j: &Job| !j.state.is_final();
+        let claimable = |j: &Job| {
+            let has_place = j.spec != JobSpec::Launch || j.node.is_some();
+            unfinished(j)
+                && has_place
+                && j.next != Some(true)
+                && !j.lease.as_ref().is_some_and(|lease| lease.2)
+        };
+        let there =
+            |j: &Job| j.container.is_none_or(|id| self.containers[&id].state != ContainerState::Deleted);
+        let fence =
+            |job: &Job, stale: bool| Fence(if stale { job.fence.saturating_sub(1) } else { job.fence });
+        let run_of = |name: &str, number: u32| run(name, name, &format!("{name}{number}"));
+        let node = |index: u8| NODES[usize::from(index)].0;
+        let run_now = |index: u8| run_of(node(index), self.nodes.get(node(index)).map_or(0, |n| n.run));
+        let call = match *op {
+            Op::Launch { user, name, gpus, key } => {
+                let target = new_container(&format!("box{name}"), gpus);
+                Some(Call::Submit(self.request(id, user, JobSpec::Launch, target, key)))
+            }
+            Op::Ask { user, container: back, what, key } => {
+                let spec = match what {
+                    What::Save { image, then } => snapshot(&format!("base:v{image}"), then),
+                    What::Delete => JobSpec::Delete,
+                    What::Stop => JobSpec::Stop,
+                    What::Start => JobSpec::Start,
+                    What::Wake => JobSpec::Launch,
+                };
+                let fits = |c: &Container| allowed(&spec, c.state);
+                let target = container(back, &fits).map(|c| Target::Container(ContainerId(c.id)));
+                target.map(|target| Call::Submit(self.request(id, user, spec.clone(), target, key)))
+            }
+            Op::DeleteImage { user, image: number } => {
+                let names: Vec<&String> = self.images.keys().collect();
+                let name = names
+                    .get(usize::from(number))
+                    .map_or_else(|| format!("base:v{number}"), ToString::to_string);
+                let now = self.images.get(&name).map_or(0, |(now, _)| *now);
+                let spec = JobSpec::DeleteImage { image: image(&name), digest: digest(now) };
+                Some(Call::Submit(self.request(id, user, spec, Target::Image, None)))
+            }
+            Op::Claim { job: back, node: index, lasts } => job(back, &|j: &Job| claimable(j)).map(|j| {
+                let own = j.node.as_deref().unwrap_or("a");
+                let name = index.map_or(own, node);
+                let run = run_of(name, self.nodes[name].run);
+                Call::Claim { job: j.id, node: run.name, instance: run.instance, lasts }
+            }),
+            Op::Renew { job: back, stale, lasts } => {
+                job(back, &running).map(|j| Call::Renew { job: j.id, fence: fence(j, stale), lasts })
+            }
+            Op::Checkpoint { job: back, stale, made, frozen, removed } => job(back, &running).map(|j| {
+                let makes = made && j.spec == JobSpec::Launch;
+                let created = j.created.clone().or_else(|| makes.then(|| format!("made-{}", j.id)));
+                let frozen = frozen && matches!(j.spec, JobSpec::Snapshot { .. });
+                let removed = j.removed || (removed && j.spec.removes_container());
+                Call::Checkpoint { job: j.id, fence: fence(j, stale), created, frozen, removed }
+            }),
+            Op::Record { job: back, stale, digest } => {
+                job(back, &|j: &Job| running(j) && matches!(j.spec, JobSpec::Snapshot { .. }))
+                    .filter(|j| matches!(j.spec, JobSpec::Snapshot { .. }))
+                    .map(|j| Call::Record { job: j.id, fence: fence(j, stale), digest })
+            }
+            Op::Settle { job: back, stale, how } => job(back, &running).map(|j| Call::Settle {
+                job: j.id,
+                fence: fence(j, stale),
+                how,
+                spec: j.spec.clone(),
+            }),
+            Op::Attend { job: back } => job(back, &unfinished).map(|j| Call::Attend { job: j.id }),
+            Op::MarkPublished { job: back } => {
+                job(back, &unfinished).map(|j| Call::MarkPublished { job: j.id })
+            }
+            Op::Cancel { job: back } => job(back, &unfinished).map(|j| Call::Cancel { job: j.id }),
+            Op::Retry { job: back } => {
+                job(back, &|j: &Job| matches!(j.state, JobState::Failed | JobState::Cancelled) && there(j))
+                    .map(|j| Call::Retry { job: j.id })
+            }
+            Op::Register { node: index } => {
+                let number = self.nodes.get(node(index)).map_or(0, |n| n.run) + 1;
+                Some(Call::Register { run: run_of(node(index), number), gpus: NODES[usize::from(index)].1 })
+            }
+            Op::StopNode { node } => Some(Call::StopNode { run: run_now(node) }),
+            Op::Drain { node, drained } => Some(Call::Drain { node: run_now(node).name, drained }),
+            Op::RescueNode { node } => {
+                let run = run_now(node);
+                Some(Call::RescueNode { node: run.name, instance: run.instance })
+            }
+            Op::Observe { container: back, running } => container(back, &|c: &Container| c.docker.is_some())
+                .and_then(|c| {
+                    let (node_uid, docker_id) = (c.node.clone()?, c.docker.clone()?);
+                    Some(Call::Observe { id: ContainerId(c.id), node_uid, docker_id, running })
+                }),
+            Op::Forget { container: back } => container(back, &|c: &Container| {
+                matches!(c.state, ContainerState::Lost | ContainerState::Error)
+            })
+            .map(|c| Call::Forget { id: ContainerId(c.id) }),
+            Op::Protect { container: back, protected } => container(back, &|_: &Container| true)
+                .map(|c| Call::Protect { id: ContainerId(c.id), protected }),
+        };
+        call.unwrap_or(Call::Nothing)
+    }
+
+    fn request(&self, id: JobId, user: u8, spec: JobSpec, target: Target, key: Option<u8>) -> Submission {
+        let body = format!("{spec:?} {target:?}");
+        let asked = Submission {
+            user: crate::world::user(["ann", "bob"][usize::from(user)]),
+            ..request(spec, target)
+        };
+        match key {
+            Some(key) => Submission { id, ..keyed(asked, &format!("key{key}"), &body) },
+            None => Submission { id, ..asked },
+        }
+    }
+
+    /// Does a step, and says what the store must answer.
+    pub(super) fn apply(&mut self, call: &Call) -> String {
+        match call {
+            Call::Nothing => String::new(),
+            Call::Submit(submission) => self.submit(submission),
+            Call::Claim { job, node, instance, lasts } => self.claim(*job, node.as_str(), instance, *lasts),
+            Call::Renew { job, fence, lasts } => self.held(*job, *fence, |job| {
+                if let Some(lease) = &mut job.lease {
+                    lease.2 = *lasts;
+                }
+                job.due = if *lasts { Due::Later } else { Due::Now };
+            }),
+            Call::Checkpoint { job, fence, created, frozen, removed } => self.held(*job, *fence, |job| {
+                (job.created, job.frozen, job.removed) = (created.clone(), *frozen, *removed);
+                job.recorded = false;
+            }),
+            Call::Record { job, fence, digest } => self.record(*job, *fence, *digest),
+            Call::Settle { job, fence, how, .. } => self.settle(*job, *fence, *how),
+            Call::Attend { job } => self.attend(*job),
+            Call::MarkPublished { job } => {
+                let job = self.job(*job);
+                if job.offered {
+                    job.published += 1;
+                    job.due = Due::Later;
+                }
+                String::new()
+            }
+            Call::Cancel { job } => self.cancel(*job),
+            Call::Retry { job } => self.retry(*job),
+            Call::Register { run, gpus } => {
+                let node = self.nodes.entry(run.name.to_string()).or_default();
+                (node.gpus, node.alive) = (*gpus, true);
+                node.run += 1;
+                self.wake();
+                String::new()
+            }
+            Call::StopNode { run } => {
+                self.node(run.name.as_str()).alive = false;
+                String::new()
+            }
+            Call::Drain { node, drained } => {
+                self.node(node.as_str()).drained = *drained;
+                self.wake();
+                String::new()
+            }
+            Call::RescueNode { node, instance } => self.rescue_node(node.as_str(), instance),
+            Call::Observe { id, running, .. } => {
+                self.observe(id.0, *running);
+                String::new()
+            }
+            Call::Forget { id } => self.forget(id.0).to_string(),
+            Call::Protect { id, protected } => {
+                let container = self.container(id.0);
+                let there = container.state != ContainerState::Deleted;
+                container.protected = if there { *protected } else { container.protected };
+                there.to_string()
+            }
+        }
+    }
+
+    pub(super) fn job(&mut self, id: JobId) -> &mut Job {
+        self.jobs.get_mut(&id).expect("a job of the model")
+    }
+
+    pub(super) fn container(&mut self, id: u64) -> &mut Container {
+        self.containers.get_mut(&id).expect("a container of the model")
+    }
+
+    pub(super) fn node(&mut self, name: &str) -> &mut Node {
+        self.nodes.get_mut(name).expect("a node of the model")
+    }
+
+    pub(super) fn unfinished(&self, id: Option<JobId>) -> Option<&Job> {
+        id.and_then(|id| self.jobs.get(&id)).filter(|job| !job.state.is_final())
+    }
+
+    /// Launches that wait for room are looked at now.
+    pub(super) fn wake(&mut self) {
+        for job in self.jobs.values_mut() {
+            let waits = matches!(job.state, JobState::Queued | JobState::Retrying);
+            if waits && job.spec == JobSpec::Launch && job.node.is_none() {
+                job.due = Due::Now;
+            }
+        }
+    }
+
+    fn held(&mut self, id: JobId, fence: Fence, write: impl FnOnce(&mut Job)) -> String {
+        let job = self.job(id);
+        if job.state != JobState::Running || job.fence != fence.0 {
+            return "lost".into();
+        }
+        write(job);
+        format!("held, cancel {}", job.cancel)
+    }
+
+    fn record(&mut self, id: JobId, fence: Fence, digest: u8) -> String {
+        let answer = self.held(id, fence, |job| job.recorded = true);
+        let image = self.job(id).spec.image().map(ToString::to_string);
+        if let Some(image) = image.filter(|_| answer != "lost") {
+            let (now, previous) = self.images.entry(image).or_insert((digest, Vec::new()));
+            if *now != digest {
+                previous.insert(0, *now);
+                previous.truncate(10);
+                *now = digest;
+            }
+        }
+        answer
+    }
+
+    fn submit(&mut self, s: &Submission) -> String {
+        let user = s.user.to_string();
+        let key = s.idempotency.as_ref().map(|i| ((user.clone(), i.key.clone()), i.body_sha256.clone()));
+        if let Some((key, body)) = &key
+            && let Some((job, before)) = self.keys.get(key)
+        {
+            return if body == before { format!("replayed {job}") } else { format!("conflict {job}") };
+        }
+        let answer = self.decide(s, &user);
+        let remembered = answer.strip_prefix("new ").or(answer.strip_prefix("joined "));
+        if let (Some((key, body)), Some(job)) = (key, remembered.and_then(|id| id.parse().ok())) {
+            self.keys.insert(key, (job, body));
+        }
+        answer
+    }
+
+    fn decide(&mut self, s: &Submission, user: &str) -> String {
+        let join = |other: &Job, container: Option<u64>| {
+            let same =
+                other.spec == s.spec && other.container == container && other.user == user && !other.cancel;
+            format!("{} {}", if same { "joined" } else { "busy" }, other.id)
+        };
+        let about = match &s.target {
+            Target::New(new) => {
+                let named =
+                    |c: &&Container| c.name == new.name.as_str() && c.state != ContainerState::Deleted;
+                if let Some(there) = self.containers.values().find(named) {
+                    let answer = self.unfinished(there.job).map(|other| join(other, Some(there.id)));
+                    let joins =
+                        answer.filter(|a| a.starts_with("joined") && there.wants == new.launch.flavor.gpus);
+                    return joins.unwrap_or_else(|| format!("name taken {}", there.id));
+                }
+                None
+            }
+            Target::Container(id) => {
+                let there = &self.containers[&id.0];
+                if let Some(other) = self.unfinished(there.job) {
+                    return join(other, Some(id.0));
+                }
+                if !allowed(&s.spec, there.state) {
+                    return "not now".into();
+                }
+                if there.protected && s.spec.removes_container() {
+                    return "protected".into();
+                }
+                Some(id.0)
+            }
+            Target::Image => {
+                let there = s.spec.image().is_some_and(|image| self.images.contains_key(&image.to_string()));
+                if !there {
+                    return "no image".into();
+                }
+                None
+            }
+        };
+        if let Some(other) = self.holder_of_image(&s.spec) {
+            return join(other, about);
+        }
+        self.accept(s, user, about)
+    }
+
+    pub(super) fn holder_of_image(&self, spec: &JobSpec) -> Option<&Job> {
+        let image = spec.image()?;
+        self.jobs.values().find(|job| !job.state.is_final() && job.spec.image() == Some(image))
+    }
+
+    fn accept(&mut self, s: &Submission, user: &str, about: Option<u64>) -> String {
+        let mut container = about;
+        if let Target::New(new) = &s.target {
+            let id = self.containers.len() as u64 + 1;
+            container = Some(id);
+            let made = Container {
+                id,
+                name: new.name.to_string(),
+                wants: new.launch.flavor.gpus,
+                state: ContainerState::Initializing,
+                node: None,
+                docker: None,
+                gpus: Vec::new(),
+                job: None,
+                parked: None,
+                bills: 0,
+                open: false,
+                protected: false,
+            };
+            self.containers.insert(id, made);
+        }
+        let there = container.map(|id| &self.containers[&id]);
+        let node = there.filter(|c| c.state != ContainerState::Parked).and_then(|c| c.node.clone());
+        let job = Job {
+            id: s.id,
+            spec: s.spec.clone(),
+            user: user.to_owned(),
+            container,
+            node,
+            state: JobState::Queued,
+            attempt: 0,
+            fence: 0,
+            lease: None,
+            cancel: false,
+            waits: false,
+            next: None,
+            published: 0,
+            offered: true,
+            recorded: false,
+            created: None,
+            frozen: false,
+            removed: false,
+            due: Due::Now,
+        };
+        self.jobs.insert(s.id, job);
+        if let Some(id) = container {
+            self.container(id).job = Some(s.id);
+        }
+        if s.spec == JobSpec::Launch {
+            if let Some(id) = about {
+                self.container(id).state = ContainerState::Initializing;
+                self.unplace(s.id);
+            }
+            self.place(s.id);
+        }
+        let job = self.job(s.id);
+        job.offered = !job.waits;
+        job.due = if job.waits { Due::Soon } else { Due::Now };
+        format!("new {}", s.id)
+    }
+
+    fn claim(&mut self, id: JobId, node: &str, instance: &str, lasts: bool) -> String {
+        let job = self.job(id).clone();
+        if job.state.is_final() {
+            return "over".into();
+        }
+        if job.lease.as_ref().is_some_and(|lease| lease.2) {
+            return "held".into();
+        }
+        if job.node.as_deref().is_some_and(|wanted| wanted != node) {
+            return "elsewhere".into();
+        }
+        if (job.spec == JobSpec::Launch && job.node.is_none()) || job.next == Some(true) {
+            return "not due".into();
+        }
+        if job.state == JobState::Running {
+            self.rescue(id);
+        }
+        if !self.job(id).state.is_final() && job.cancel && !job.frozen {
+            self.end(id, JobState::Cancelled);
+        }
+        let job = self.job(id);
+        if job.state.is_final() {
+            return "over".into();
+        }
+        job.state = JobState::Running;
+        (job.attempt, job.fence) = (job.attempt + 1, job.fence + 1);
+        (job.published, job.waits, job.next, job.offered) = (0, false, None, false);
+        job.lease = Some((node.to_owned(), instance.to_owned(), lasts));
+        job.due = if lasts { Due::Later } else { Due::Now };
+        let answer = format!("claimed {} {}", job.attempt, job.fence);
+        if let (JobSpec::Delete, Some(container)) = (&job.spec, job.container) {
+            let container = self.container(container);
+            if container.state.exists() {
+                container.state = ContainerState::Deleting;
+            }
+        }
+        answer
+    }
+
+    fn rescue_node(&mut self, node: &str, instance: &str) -> String {
+        let mut due = Vec::new();
+        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
+            let job = self.job(id);
+            let at = job.lease.as_ref().map(|lease| lease.0.clone()).or(job.node.clone());
+            if job.state.is_final() || at.as_deref() != Some(node) || job.next == Some(true) {
+                continue;
+            }
+            if job.state == JobState::Running {
+                if job.lease.as_ref().is_some_and(|lease| lease.1 == instance) {
+                    continue;
+                }
+                self.rescue(id);
+            }
+            let job = self.job(id);
+            job.published = 0;
+            if !job.state.is_final() {
+                job.due = Due::Now;
+                due.push(id);
+            }
+        }
+        format!("{due:?}")
+    }
+
+    /// What the store must show.
+    pub(super) fn view(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.jobs.values().map(Job::line).collect();
+        lines.extend(self.containers.values().map(Container::line));
+        for (name, node) in &self.nodes {
+            let held: Vec<_> = node.held.iter().collect();
+            lines.push(format!("node {name} alive {} drained {} holds {held:?}", node.alive, node.drained));
+        }
+        for (name, (now, previous)) in &self.images {
+            let previous: Vec<String> = previous.iter().map(|number| format!("{number:02x}")).collect();
+            lines.push(format!("image {name} is {now:02x} was {previous:?}"));
+        }
+        lines
+    }
+
+    /// Jobs of which it is certain whether they are due.
+    pub(super) fn due(&self) -> impl Iterator<Item = (JobId, bool)> {
+        self.jobs.values().filter(|job| job.due != Due::Soon).map(|job| (job.id, job.due == Due::Now))
+    }
+}
+
+impl Job {
+    fn line(&self) -> String {
+        format!(
+            "job {} {} {} attempt {} fence {} node {:?} container {:?} held by {:?} cancel {} waits {} next {} \
+             published {} recorded {} made {:?} frozen {} removed {}",
+            self.id,
+            self.spec.kind(),
+            self.state,
+            self.attempt,
+            self.fence,
+            self.node,
+            self.container,
+            self.lease.as_ref().map(|lease| lease.1.clone()),
+            self.cancel,
+            self.waits,
+            self.next.is_some(),
+            self.published,
+            self.recorded,
+            self.created,
+            self.frozen,
+            self.removed,
+        )
+    }
+}
+
+impl Container {
+    fn line(&self) -> String {
+        format!(
+            "container {} {} {} node {:?} docker {:?} gpus {:?} job {:?} parked {:?} bills {} open {} protected {}",
+            self.id,
+            self.name,
+            self.state,
+            self.node,
+            self.docker,
+            self.gpus,
+            self.job.map(|id| id.to_string()),
+            self.parked,
+            self.bills,
+            self.open,
+            self.protected,
+        )
+    }
+}
+
+/// The one that many before the newest of those that fit. Some steps do not care.
+fn pick<'a, T>(back: usize, all: impl Iterator<Item = &'a T>, fits: &dyn Fn(&T) -> bool) -> Option<&'a T> {
+    const NO_CARE: usize = 50;
+    let mut all: Vec<&T> = all.filter(|one| back >= NO_CARE || fits(one)).collect();
+    all.reverse();
+    all.get(back % all.len().max(1)).copied()
+}
+
+/// Whether a container in this state can have a job of this kind.
+pub(super) fn allowed(spec: &JobSpec, state: ContainerState) -> bool {
+    use ContainerState as C;
+    match spec {
+        JobSpec::Snapshot { .. } => matches!(state, C::Ready | C::Stopped),
+        JobSpec::Delete => !matches!(state, C::Initializing | C::Deleted),
+        JobSpec::Start => state == C::Stopped,
+        JobSpec::Stop => state == C::Ready,
+        JobSpec::Launch => state == C::Parked,
+        JobSpec::DeleteImage { .. } => false,
+    }
+}
+
+/// The image that a job parks its container under.
+pub(super) fn parks(spec: &JobSpec) -> Option<String> {
+    match spec {
+        JobSpec::Snapshot { image, then: Then::Park, .. } => Some(image.to_string()),
+        _ => None,
+    }
+}
