@@ -13,7 +13,7 @@ build() { [ -n "${MOTHBALL_BIN:-}" ] || cargo build --release --locked -p mothba
 
 tell() {
   echo
-  echo "portal     $MOTHBALL_URL/"
+  echo "page       $MOTHBALL_URL/"
   echo "admin key  $MOTHBALL_API_KEY"
   echo
   echo "In another shell:"

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 const BATCH: usize = 200;
 /// Jobs attended to at the same time: a broker that answers slowly must not hold up the others.
 const PARALLEL: usize = 16;
+/// When a job that cannot be read is looked at again.
+const UNREADABLE_AGAIN: Duration = Duration::from_mins(10);
 /// The longest wait after the store could not be asked.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -58,8 +60,14 @@ async fn attend(parts: &Parts, id: JobId) -> Result<(), StoreError> {
     let done = match parts.store.attend(id, parts.settings.attention()).await {
         // One job that cannot be read must not stop the others.
         Err(StoreError::Corrupt(what)) => {
-            tracing::error!(job.id = %id, error = what, "a job that is due cannot be read");
+            tracing::error!(job.id = %id, error = what, "a job that is due cannot be read; looking at it again later");
+            parts.store.defer(id, UNREADABLE_AGAIN).await?;
             "unreadable"
+        }
+        // It is still due with the next round.
+        Err(StoreError::Contended(times)) => {
+            tracing::warn!(job.id = %id, times, "a job that is due changes all the time; trying again");
+            "contended"
         }
         Err(error) => return Err(error),
         Ok(Attend::Nothing) => "nothing",

@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// A step back by more than this is a clock that was set right, not one that wavers.
+const CORRECTION_US: i64 = 60_000_000;
+
 const SCHEMA: &str = "
 create table if not exists record (
     key text primary key, revision integer not null, body text not null, expires_ms integer
@@ -163,7 +166,13 @@ impl Embedded {
 
     fn now(&self) -> Timestamp {
         let wall_us = Timestamp::now().as_microsecond();
-        let newest_us = self.inner.newest_us.fetch_max(wall_us, Ordering::Relaxed).max(wall_us);
+        let mut newest_us = self.inner.newest_us.fetch_max(wall_us, Ordering::Relaxed).max(wall_us);
+        if newest_us - wall_us > CORRECTION_US {
+            // The clock had been wrong and was set right: to wait for it would stop every lease and retry for as long.
+            tracing::warn!(seconds = (newest_us - wall_us) / 1_000_000, "the clock was set back; following it");
+            self.inner.newest_us.store(wall_us, Ordering::Relaxed);
+            newest_us = wall_us;
+        }
         Timestamp::from_microsecond(newest_us).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 

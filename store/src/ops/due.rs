@@ -57,6 +57,16 @@ impl Store {
         attend
     }
 
+    /// Moves a job's due time away by `wait`, whatever it is: one that cannot be read must not hold up the others.
+    pub async fn defer(&self, id: JobId, wait: Duration) -> Result<(), StoreError> {
+        transact!(self, |tx| async {
+            let now = tx.now().await?;
+            tx.shift(keys::DUE, id.to_string(), after(now, wait).as_millisecond());
+            Ok::<(), StoreError>(())
+        }
+        .await)
+    }
+
     /// Notes that a job was published, and when it is to be published again. Without effect when anything has happened
     /// to the job since it was given out. Idempotent enough: a second call only moves that time.
     pub async fn mark_published(&self, id: JobId) -> Result<(), StoreError> {
