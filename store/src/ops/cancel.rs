@@ -182,6 +182,8 @@ async fn take_container(
     } else {
         // It may have been parked and woken elsewhere since.
         job.node = bound_to(&container);
+        let now = tx.now().await?;
+        due::note_silent_node(tx, job, now, alive_within).await?;
     }
     records::put_container(tx, Some(&before), &container)?;
     Ok(None)

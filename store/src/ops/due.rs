@@ -237,7 +237,24 @@ async fn without_node(
                 .with_hint("Ask the operator about the node; when it is back, retry the job.");
         return super::settle::fail(tx, job, now, failure).await;
     }
-    job.waiting_for = Some(format!("node {name}, which does not report"));
+    job.waiting_for = Some(silent(&name));
+    Ok(())
+}
+
+fn silent(node: &NodeName) -> String {
+    format!("node {node}, which does not report")
+}
+
+/// Says in a job that it waits for its node, where that does not report.
+pub(crate) async fn note_silent_node(
+    tx: &mut Tx<'_>,
+    job: &mut Job,
+    now: Timestamp,
+    alive_within: Duration,
+) -> Result<(), StoreError> {
+    if !node_alive(tx, job, now, alive_within).await? {
+        job.waiting_for = job.node.as_ref().map(silent);
+    }
     Ok(())
 }
 

@@ -47,18 +47,19 @@ pub(crate) async fn try_place(
     tx.get::<u64>(keys::RELEASES).await?;
     let candidates = candidates(tx, alive_within).await?;
     let gpus = container.launch.flavor.gpus;
-    if gpus > 0
-        && let Some(earlier) = earlier_launch(tx, job.id, &candidates).await?
-    {
-        job.waiting_for = Some(format!("its turn: {earlier} asked for GPUs earlier and waits for room too"));
-        return Ok(false);
-    }
     match place(&candidates, gpus) {
         Placement::Wait(why) => {
             job.waiting_for = Some(why);
             Ok(false)
         }
         Placement::Place { node, gpus } => {
+            if !gpus.is_empty()
+                && let Some(earlier) = earlier_launch(tx, job.id, &candidates).await?
+            {
+                job.waiting_for =
+                    Some(format!("its turn: {earlier} asked for GPUs earlier and waits for room too"));
+                return Ok(false);
+            }
             let key = keys::reservations(&node);
             let mut reservations: Reservations = tx.get(&key).await?.unwrap_or_default();
             reservations.held.insert(container.id, gpus.clone());

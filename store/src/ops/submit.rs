@@ -333,6 +333,9 @@ async fn existing(
         container.reason = None;
         placement::unplace(tx, job, &mut container).await?;
         placement::try_place(tx, job, &mut container, s.alive_within).await?;
+    } else {
+        let now = tx.now().await?;
+        super::due::note_silent_node(tx, job, now, s.alive_within).await?;
     }
     job.image.get_or_insert_with(|| container.launch.source.display_name());
     records::put_container(tx, Some(&before), &container)?;

@@ -456,6 +456,8 @@ impl Model {
                 self.unplace(s.id);
             }
             self.place(s.id);
+        } else {
+            self.wait_for_silent_node(s.id);
         }
         let job = self.job(s.id);
         job.offered = !job.waits;

@@ -25,6 +25,14 @@ impl Model {
         self.job(id).node = None;
     }
 
+    /// A job that is bound to a node which does not report waits for it from the first.
+    pub(super) fn wait_for_silent_node(&mut self, id: JobId) {
+        let node = self.job(id).node.clone();
+        if node.is_some_and(|node| !self.nodes[&node].alive) {
+            self.job(id).waits = true;
+        }
+    }
+
     /// Finds a node for a launch, or notes that it waits.
     pub(super) fn place(&mut self, id: JobId) {
         let Some(container) = self.job(id).container else { return };
@@ -255,6 +263,7 @@ impl Model {
                 let there = &self.containers[&container];
                 let node = there.node.clone().filter(|_| there.state != ContainerState::Parked);
                 self.job(id).node = node;
+                self.wait_for_silent_node(id);
             }
         }
         let job = self.job(id);
