@@ -10,13 +10,16 @@ use crate::docker::{CommitRequest, CreateRequest, GpuRequest};
 use crate::halt::Halt;
 use mothball_domain::failure::FailureClass;
 use mothball_domain::id::JobId;
-use mothball_image::COMMIT_COMMENT;
+use mothball_image::{COMMIT_COMMENT, RegistryError};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The label of images that a job has made on the node.
 pub(super) const JOB_LABEL: &str = "mothball.job";
 /// The label of the empty container.
 pub(super) const CARRIER_LABEL: &str = "mothball.carrier";
+/// How long a registry may take to say what ails it.
+const WORDS_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whether an earlier attempt of this job has committed the container, and the node still has the image.
 pub(super) async fn is_committed(attempt: &mut Attempt) -> Result<bool, Halt> {
@@ -111,9 +114,13 @@ pub(super) async fn push(attempt: &mut Attempt, repo: &str, tag: &str) -> Result
     let image = attempt.checkpoint.committed.clone().unwrap_or_default();
     engine.tag_image(&image, &repository, tag).await?;
     let pushed = push_once(attempt, &repository, tag).await;
-    if let Err(Halt::Failed(failure)) = &pushed
-        && failure.class == FailureClass::Auth
+    let Err(Halt::Failed(failure)) = &pushed else { return pushed };
+    if failure.class == FailureClass::Registry
+        && let Some(words) = in_the_registrys_words(attempt, repo).await
     {
+        return Err(words.failure().into());
+    }
+    if failure.class == FailureClass::Auth {
         // Credentials change and tokens end in the middle of a long push. Once more, with what the file holds now.
         tracing::info!(
             "the registry refused the credentials; pushing once more with those that are there now"
@@ -121,6 +128,18 @@ pub(super) async fn push(attempt: &mut Attempt, repo: &str, tag: &str) -> Result
         return push_once(attempt, &repository, tag).await;
     }
     pushed
+}
+
+/// Docker tells the status of a registry that broke, and not its words: 500 may be a full disk. So it is asked by ourselves
+/// for what Docker wanted, an upload.
+async fn in_the_registrys_words(attempt: &Attempt, repo: &str) -> Option<RegistryError> {
+    let registry = &attempt.parts.registry;
+    let asked = async {
+        let upload = registry.start_upload(repo).await?;
+        registry.cancel_upload(upload).await
+    };
+    let error = tokio::time::timeout(WORDS_LIMIT, asked).await.ok()?.err()?;
+    matches!(error, RegistryError::Disk { .. } | RegistryError::Quota { .. }).then_some(error)
 }
 
 async fn push_once(attempt: &mut Attempt, repository: &str, tag: &str) -> Result<String, Halt> {

@@ -98,7 +98,7 @@ async fn rewrite(
     let missing =
         || RegistryError::Unproven { missing: vec![format!("manifest {pushed}, just pushed, is missing")] };
     let manifest = registry.manifest(repo, pushed).await?.ok_or_else(missing)?;
-    let committed = registry.config(repo, &manifest).await?;
+    let committed = registry.config(repo, &manifest).await.map_err(forgotten)?;
     let base = match &ready.base {
         Some(base) => base.clone(),
         None => without_launch(committed.config.clone().unwrap_or_default(), container),
@@ -145,14 +145,34 @@ async fn move_tag(
         }
     }
     // Whoever takes the tag away from it later, by us or not, the recorded digest stays.
-    attempt.until_stopped(registry.copy_tag(repo, digest, &hidden_tag(digest))).await?;
+    let hidden = hidden_tag(digest);
+    let kept = async { Ok::<_, Halt>(registry.copy_tag(repo, digest, &hidden).await) };
+    let kept = attempt.until_stopped(kept).await?;
+    named(attempt, kept)?;
     // A holder that lost its lease meanwhile must not move a tag that others read.
     attempt.confirm().await?.check()?;
-    registry.copy_tag(repo, digest, tag).await?;
+    let moved = registry.copy_tag(repo, digest, tag).await;
+    named(attempt, moved)?;
     let tagged = registry.manifest_digest(repo, tag.as_str()).await?;
     if tagged.as_ref() != Some(digest) {
         let sentence = format!("the registry took the tag {tag} and does not have it");
         return Err(Failure::transient(FailureClass::Registry, sentence).into());
     }
     Ok(())
+}
+
+/// A tag that could not be given because the registry has lost the manifest: the next attempt brings it again.
+fn named(attempt: &mut Attempt, done: Result<(), RegistryError>) -> Result<(), RegistryError> {
+    if matches!(done, Err(RegistryError::NotFound { .. })) {
+        attempt.checkpoint.manifest = None;
+    }
+    done.map_err(forgotten)
+}
+
+/// What a registry took a moment ago and does not have is not "gone", which nothing could be done about.
+fn forgotten(error: RegistryError) -> RegistryError {
+    match error {
+        RegistryError::NotFound { .. } => RegistryError::Unproven { missing: vec![error.to_string()] },
+        other => other,
+    }
 }
