@@ -138,8 +138,11 @@ pub fn repository(project: &ProjectName, name: &ImageName) -> String {
     if ImageName::new(project.as_str()).is_ok() {
         return format!("{project}/{name}");
     }
-    let hex: String = project.as_str().bytes().map(|b| format!("{b:02x}")).collect();
-    format!("p.{hex}/{name}")
+    let mut path = "p.".to_owned();
+    for byte in project.as_str().bytes() {
+        let _ = fmt::Write::write_fmt(&mut path, format_args!("{byte:02x}"));
+    }
+    format!("{path}/{name}")
 }
 
 /// A custom image of a project, as the store keeps it.

@@ -21,7 +21,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 /// The longest a clause may take.
-const CLAUSE_LIMIT: Duration = Duration::from_secs(60);
+const CLAUSE_LIMIT: Duration = Duration::from_mins(1);
 /// Clauses that run at once: most of their time goes by in waiting.
 const AT_ONCE: usize = 8;
 
@@ -116,6 +116,7 @@ const CLAUSES: &[Clause] = clauses![
         a_publication_that_was_not_noted_is_tried_again_soon,
         a_late_note_of_a_publication_does_not_delay_a_retry,
         a_new_run_of_a_worker_ends_the_leases_of_the_earlier_ones,
+        a_deferred_job_is_looked_at_later,
         many_schedulers_at_once_do_no_harm;
     placing:
         all_gpus_or_none,

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// A step back by more than this is a clock that was set right, not one that wavers.
 const CORRECTION_US: i64 = 60_000_000;
@@ -36,11 +37,19 @@ pub(crate) struct Embedded {
 #[derive(Debug)]
 struct Inner {
     writer: Mutex<Connection>,
+    /// Commits that wait for the writer: whoever gets it takes them all, and flushes once for all.
+    waiting: Mutex<Vec<Waiting>>,
     reader: Mutex<Connection>,
     /// The newest time given out: the clock of this store never runs back while the process lives.
     newest_us: AtomicI64,
     /// Held as long as the store is open: a second process must not have its own clock and its own wake-ups.
     _lock: File,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    changes: Changes,
+    answer: oneshot::Sender<Result<bool, StoreError>>,
 }
 
 impl Embedded {
@@ -74,6 +83,7 @@ impl Embedded {
         let reader = open().map_err(|e| settings("cannot open the store", &e))?;
         let inner = Inner {
             writer: Mutex::new(writer),
+            waiting: Mutex::default(),
             reader: Mutex::new(reader),
             newest_us: AtomicI64::new(0),
             _lock: lock,
@@ -107,17 +117,27 @@ impl Embedded {
     }
 
     pub(crate) async fn commit(&self, changes: Changes) -> Result<bool, StoreError> {
-        let now_ms = self.now().as_millisecond();
-        self.with_writer(move |connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if !checks_hold(&transaction, &changes, now_ms)? {
-                return Ok(false);
+        let (answer, applied) = oneshot::channel();
+        self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { changes, answer });
+        let inner = Arc::clone(&self.inner);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut connection = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            // Ours is among them, or the one who had the writer before us has taken it along.
+            let batch = std::mem::take(&mut *inner.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            if batch.is_empty() {
+                return;
             }
-            apply(&transaction, &changes, now_ms)?;
-            transaction.commit()?;
-            Ok(true)
-        })
-        .await
+            let changes: Vec<&Changes> = batch.iter().map(|waiting| &waiting.changes).collect();
+            let outcome =
+                write(&mut connection, &changes, inner.now().as_millisecond()).map_err(|e| broken(&e));
+            for (i, waiting) in batch.into_iter().enumerate() {
+                let applied = outcome.as_ref().map(|applied| applied[i]).map_err(Clone::clone);
+                // Nobody is there to hear it when the caller has given up.
+                let _unheard = waiting.answer.send(applied);
+            }
+        });
+        written.await.map_err(|_| ended())?;
+        applied.await.map_err(|_| ended())?
     }
 
     pub(crate) async fn scan(
@@ -165,49 +185,61 @@ impl Embedded {
     }
 
     fn now(&self) -> Timestamp {
-        let wall_us = Timestamp::now().as_microsecond();
-        let mut newest_us = self.inner.newest_us.fetch_max(wall_us, Ordering::Relaxed).max(wall_us);
-        if newest_us - wall_us > CORRECTION_US {
-            // The clock had been wrong and was set right: to wait for it would stop every lease and retry for as long.
-            tracing::warn!(seconds = (newest_us - wall_us) / 1_000_000, "the clock was set back; following it");
-            self.inner.newest_us.store(wall_us, Ordering::Relaxed);
-            newest_us = wall_us;
-        }
-        Timestamp::from_microsecond(newest_us).unwrap_or(Timestamp::UNIX_EPOCH)
+        self.inner.now()
     }
 
     async fn with_reader<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.blocking(|inner| &inner.reader, work).await
-    }
-
-    async fn with_writer<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.blocking(|inner| &inner.writer, work).await
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        pick: fn(&Inner) -> &Mutex<Connection>,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
         let inner = Arc::clone(&self.inner);
         let done = tokio::task::spawn_blocking(move || {
             // A panic inside a transaction rolled it back when the transaction was dropped: the connection is sound.
-            let mut connection = pick(&inner).lock().unwrap_or_else(PoisonError::into_inner);
+            let mut connection = inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut connection)
         });
-        match done.await {
-            Ok(result) => {
-                result.map_err(|e| StoreError::Unavailable(format!("the store's file cannot be used: {e}")))
-            }
-            Err(_) => Err(StoreError::Unavailable("the store's thread ended".into())),
-        }
+        done.await.map_err(|_| ended())?.map_err(|e| broken(&e))
     }
+}
+
+impl Inner {
+    fn now(&self) -> Timestamp {
+        let wall_us = Timestamp::now().as_microsecond();
+        let mut newest_us = self.newest_us.fetch_max(wall_us, Ordering::Relaxed).max(wall_us);
+        if newest_us - wall_us > CORRECTION_US {
+            // The clock had been wrong and was set right: to wait for it would stop every lease and retry for as long.
+            tracing::warn!(
+                seconds = (newest_us - wall_us) / 1_000_000,
+                "the clock was set back; following it"
+            );
+            self.newest_us.store(wall_us, Ordering::Relaxed);
+            newest_us = wall_us;
+        }
+        Timestamp::from_microsecond(newest_us).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+fn broken(error: &rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(format!("the store's file cannot be used: {error}"))
+}
+
+fn ended() -> StoreError {
+    StoreError::Unavailable("the store's thread ended".into())
+}
+
+/// Applies one set of changes after the other, each if its checks hold then, and flushes once. An error undoes all.
+fn write(connection: &mut Connection, batch: &[&Changes], now_ms: i64) -> rusqlite::Result<Vec<bool>> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut applied = Vec::with_capacity(batch.len());
+    for changes in batch {
+        let holds = checks_hold(&transaction, changes, now_ms)?;
+        if holds {
+            apply(&transaction, changes, now_ms)?;
+        }
+        applied.push(holds);
+    }
+    transaction.commit()?;
+    Ok(applied)
 }
 
 fn bound(limit: usize) -> i64 {

@@ -142,10 +142,6 @@ pub(crate) async fn a_holder_that_nobody_replaced_goes_on_after_its_lease(w: &Wo
 pub(crate) async fn a_lease_that_ended_is_rescued_and_costs_an_attempt(w: &World) -> Result<()> {
     let job = save(w).await?;
     let lost = w.claimed_for(&job, Duration::from_millis(150)).await?;
-    ensure!(
-        w.attend(job.id).await? == Attend::Nothing && !w.is_due(job.id).await?,
-        "rescued while it was held"
-    );
     eventually(SOON, "the end of the lease", async || w.is_due(job.id).await.ok()?.then_some(())).await?;
     ensure!(w.attend(job.id).await? == Attend::Publish(Some(node_name("n1"))));
     let rescued = w.job(job.id).await?;

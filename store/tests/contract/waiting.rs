@@ -146,3 +146,17 @@ pub(crate) async fn many_schedulers_at_once_do_no_harm(w: &World) -> Result<()> 
     ensure!(placed.events.iter().filter(|e| e.event == "placed").count() == 1);
     Ok(())
 }
+
+pub(crate) async fn a_deferred_job_is_looked_at_later(w: &World) -> Result<()> {
+    w.node("n1", 0).await?;
+    let job = save(w, "box").await?;
+    w.store.defer(job.id, LONG).await?;
+    ensure!(!w.is_due(job.id).await?);
+    due_in(w, &job, 3500.0..=3600.0).await?;
+    w.store.defer(fresh_id(), LONG).await?;
+    ensure!(w.job(job.id).await? == job);
+    w.ended(&job, Outcome::Succeeded(Effect::None)).await?;
+    w.store.defer(job.id, LONG).await?;
+    ensure!(w.due_in_s(job.id).await?.is_none(), "a job that is over is due again");
+    Ok(())
+}

@@ -125,10 +125,9 @@ fn outcome(how: How, spec: &JobSpec, docker_id: String) -> Outcome {
     let effect = match spec {
         JobSpec::Launch | JobSpec::Start => Effect::Running { docker_id, ports: Vec::new() },
         JobSpec::Stop => Effect::Stopped,
-        JobSpec::Delete => Effect::Removed,
         JobSpec::DeleteImage { .. } => Effect::ImageRemoved,
         JobSpec::Snapshot { then: Then::Keep, .. } => Effect::None,
-        JobSpec::Snapshot { .. } => Effect::Removed,
+        JobSpec::Delete | JobSpec::Snapshot { .. } => Effect::Removed,
     };
     match how {
         How::Succeeded => Outcome::Succeeded(effect),

@@ -47,6 +47,7 @@ pub(super) enum Due {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "a model is as plain as it can be")]
 pub(super) struct Job {
     pub(super) id: JobId,
     pub(super) spec: JobSpec,
@@ -131,7 +132,7 @@ impl Model {
         let call = match *op {
             Op::Launch { user, name, gpus, key } => {
                 let target = new_container(&format!("box{name}"), gpus);
-                Some(Call::Submit(self.request(id, user, JobSpec::Launch, target, key)))
+                Some(Call::Submit(Self::request(id, user, JobSpec::Launch, target, key)))
             }
             Op::Ask { user, container: back, what, key } => {
                 let spec = match what {
@@ -143,7 +144,7 @@ impl Model {
                 };
                 let fits = |c: &Container| allowed(&spec, c.state);
                 let target = container(back, &fits).map(|c| Target::Container(ContainerId(c.id)));
-                target.map(|target| Call::Submit(self.request(id, user, spec.clone(), target, key)))
+                target.map(|target| Call::Submit(Self::request(id, user, spec.clone(), target, key)))
             }
             Op::DeleteImage { user, image: number } => {
                 let names: Vec<&String> = self.images.keys().collect();
@@ -152,7 +153,7 @@ impl Model {
                     .map_or_else(|| format!("base:v{number}"), ToString::to_string);
                 let now = self.images.get(&name).map_or(0, |(now, _)| *now);
                 let spec = JobSpec::DeleteImage { image: image(&name), digest: digest(now) };
-                Some(Call::Submit(self.request(id, user, spec, Target::Image, None)))
+                Some(Call::Submit(Self::request(id, user, spec, Target::Image, None)))
             }
             Op::Claim { job: back, node: index, lasts } => job(back, &|j: &Job| claimable(j)).map(|j| {
                 let own = j.node.as_deref().unwrap_or("a");
@@ -215,7 +216,7 @@ impl Model {
         call.unwrap_or(Call::Nothing)
     }
 
-    fn request(&self, id: JobId, user: u8, spec: JobSpec, target: Target, key: Option<u8>) -> Submission {
+    fn request(id: JobId, user: u8, spec: JobSpec, target: Target, key: Option<u8>) -> Submission {
         let body = format!("{spec:?} {target:?}");
         let asked = Submission {
             user: crate::world::user(["ann", "bob"][usize::from(user)]),

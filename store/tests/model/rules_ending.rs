@@ -40,10 +40,10 @@ impl Model {
         let usable = |node: &&Node| node.alive && !node.drained;
         let largest = self.nodes.values().filter(usable).map(|node| node.gpus).max();
         let goes_before = |job: &Job| {
-            let waits = matches!(job.state, JobState::Queued | JobState::Retrying) && job.node.is_none();
+            let unplaced = matches!(job.state, JobState::Queued | JobState::Retrying) && job.node.is_none();
             let first = job.id < id && job.spec == JobSpec::Launch && !job.cancel;
             let asks = job.container.map_or(0, |c| self.containers[&c].wants);
-            waits && first && asks > 0 && largest.is_some_and(|largest| asks <= largest)
+            unplaced && first && asks > 0 && largest.is_some_and(|largest| asks <= largest)
         };
         let its_turn = wants == 0 || !self.jobs.values().any(goes_before);
         let mut best: Option<(u32, usize, String, Vec<u32>)> = None;
@@ -90,7 +90,7 @@ impl Model {
         self.container(id).job = None;
         if job.spec == JobSpec::Launch {
             let container = self.container(id);
-            container.docker = job.created.clone();
+            container.docker.clone_from(&job.created);
             container.state = match (&container.parked, &job.created) {
                 (Some(_), None) => ContainerState::Parked,
                 (None, None) if state == JobState::Cancelled => ContainerState::Deleted,

@@ -40,12 +40,10 @@ async fn the_file_is_for_its_user_alone() -> Result<()> {
 async fn every_commit_is_flushed_through_a_write_ahead_log() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let db = Embedded::open(&folder.path().join("store.db"))?;
-    let settings = db.with_writer(|connection| {
-        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-        let flush: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
-        Ok((mode, flush))
-    });
-    ensure!(settings.await? == ("wal".to_owned(), FULL));
+    let connection = db.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    let flush: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    ensure!((mode.as_str(), flush) == ("wal", FULL));
     Ok(())
 }
 
@@ -115,4 +113,39 @@ async fn what_has_ended_leaves_the_file() -> Result<()> {
         (left.await.ok()? == 1).then_some(())
     })
     .await
+}
+
+/// Commits that wait together are flushed together, and each still sees what those before it did.
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_wait_together_are_decided_one_after_the_other() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let db = Embedded::open(&folder.path().join("store.db"))?;
+    let mut crowd = tokio::task::JoinSet::new();
+    {
+        // While the writer is held, all of them gather behind it.
+        let _busy = db.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        for i in 0..40 {
+            let db = db.clone();
+            let mut mine = put(&format!("own{i}"), "x", None);
+            if i % 2 == 0 {
+                mine.checks.push(("shared".to_owned(), 0));
+                mine.puts.push(("shared".to_owned(), i.to_string(), None));
+            }
+            crowd.spawn(async move { db.commit(mine).await.map(|applied| (i, applied)) });
+        }
+        let gathered = || db.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).len() == 40;
+        while !gathered() {
+            std::thread::yield_now();
+        }
+    }
+    let mut applied = Vec::new();
+    while let Some(outcome) = crowd.join_next().await {
+        let (i, held) = outcome??;
+        let own = db.read(vec![format!("own{i}")]).await?.records[0].1.is_some();
+        ensure!(own == held, "{i} was told {held}");
+        applied.push((i % 2 == 0, held));
+    }
+    let held = |sharing| applied.iter().filter(|(shares, held)| *shares == sharing && *held).count();
+    ensure!((held(true), held(false)) == (1, 20), "{applied:?}");
+    Ok(())
 }
