@@ -10,7 +10,8 @@ use mothball_tests::{flow, people};
 use serde_json::{Value, json};
 
 use crate::faults::{
-    At, Way, assert_clean, digest_of_tag, events, give_up, launch, options, proxy, save, saved_note, wait_thawed, write,
+    At, Way, assert_clean, digest_of_tag, events, give_up, launch, options, proxy, save, saved_note,
+    wait_thawed, write,
 };
 
 /// A request at which a job stands when it is told to stop.
@@ -63,7 +64,9 @@ async fn a_save_is_stopped_in_each_step(pair: Pair) -> Result<()> {
         let tag = format!("t{number}");
         let stopped = stop_at(&system, &api, step, &container, &docker_id, &tag, "keep").await;
         let job = stopped.with_context(|| format!("stop at {}", step.name))?;
-        nothing_was_saved(&system, &api, &job, &tag).await.with_context(|| format!("stop at {}", step.name))?;
+        nothing_was_saved(&system, &api, &job, &tag)
+            .await
+            .with_context(|| format!("stop at {}", step.name))?;
         // It runs: a frozen container could not write, and one with an unfinished job could not be saved.
         write(&system, &docker_id, &tag).await?;
     }
@@ -84,7 +87,9 @@ async fn a_save_then_delete_is_stopped_in_each_step(pair: Pair) -> Result<()> {
         let tag = format!("t{number}");
         let stopped = stop_at(&system, &api, step, &container, &docker_id, &tag, "delete").await;
         let job = stopped.with_context(|| format!("stop at {}", step.name))?;
-        nothing_was_saved(&system, &api, &job, &tag).await.with_context(|| format!("stop at {}", step.name))?;
+        nothing_was_saved(&system, &api, &job, &tag)
+            .await
+            .with_context(|| format!("stop at {}", step.name))?;
         wait_thawed(&system, &docker_id).await?;
         write(&system, &docker_id, &tag).await?;
     }
@@ -197,7 +202,10 @@ async fn other_jobs_are_stopped(pair: Pair) -> Result<()> {
 
     // What is over stays as it is: cancelled twice is cancelled once, and what succeeded cannot be stopped.
     let job = flow::text(&job["id"]);
-    assert_eq!(api.post(&format!("/v1/jobs/{job}/cancel"), &json!({})).await?.expect(200)?["state"], "cancelled");
+    assert_eq!(
+        api.post(&format!("/v1/jobs/{job}/cancel"), &json!({})).await?.expect(200)?["state"],
+        "cancelled"
+    );
     let done = flow::text(&flow::save_and_keep(&api, &container, "v2").await?["id"]);
     let late = api.post(&format!("/v1/jobs/{done}/cancel"), &json!({})).await?;
     assert_eq!(late.problem(409)?, "not_now");
@@ -324,7 +332,8 @@ async fn a_failed_job_is_tried_again_by_its_owner(pair: Pair) -> Result<()> {
     refuse("POST", "/containers/create?");
     let failed = alice.post("/v1/containers", &body("one")).await?.job_id(202)?;
     alice.wait_failure(&failed, "engine", JOB_LIMIT).await?;
-    let holder = flow::launch_as(&alice, &body("two")).await.context("launch with the GPU that was released")?;
+    let holder =
+        flow::launch_as(&alice, &body("two")).await.context("launch with the GPU that was released")?;
     let again = retry(&alice, &failed).await?.expect(202)?;
     ensure!(again["waiting_for"].is_string() && again["node"].is_null(), "{again:#}");
     let delete = alice.delete(&format!("/v1/containers/{}", holder.id)).await?.job_id(202)?;
@@ -339,7 +348,10 @@ async fn the_same_request_joins_and_another_is_refused(pair: Pair) -> Result<()>
     let mut system = options(pair).start().await?;
     let operator = system.operator()?;
     let alice = people::member(&operator, "lab", "alice").await?;
-    operator.post("/v1/users", &json!({"name": "boss", "project": "lab", "role": "admin"})).await?.expect(201)?;
+    operator
+        .post("/v1/users", &json!({"name": "boss", "project": "lab", "role": "admin"}))
+        .await?
+        .expect(201)?;
     let key = operator.post("/v1/keys", &json!({"user": "boss"})).await?.expect(201)?;
     let boss = operator.with_key(&flow::text(&key["key"]));
     let ours = flow::launch(&alice, "ours", BASE).await?;
@@ -367,7 +379,10 @@ async fn the_same_request_joins_and_another_is_refused(pair: Pair) -> Result<()>
     in_the_way(alice.post(&format!("{container}/stop"), &json!({})).await?, &job)?;
     // One save at a time of a name and tag, whatever the container.
     let other = flow::launch(&alice, "other", BASE).await?;
-    in_the_way(alice.post(&format!("/v1/containers/{}/snapshots", other.id), &json!({"tag": "v1"})).await?, &job)?;
+    in_the_way(
+        alice.post(&format!("/v1/containers/{}/snapshots", other.id), &json!({"tag": "v1"})).await?,
+        &job,
+    )?;
     gate.open();
     socket.clear();
     alice.wait_success(&job, JOB_LIMIT).await?;

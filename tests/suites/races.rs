@@ -15,7 +15,9 @@ use mothball_harness::wait::eventually;
 use mothball_tests::flow;
 use serde_json::Value;
 
-use crate::faults::{At, assert_clean, digest_of_tag, events, launch, options, proxy, save, saved_note, write};
+use crate::faults::{
+    At, assert_clean, digest_of_tag, events, launch, options, proxy, save, saved_note, write,
+};
 
 /// Short, so that a worker can sleep for longer.
 const LEASE: Duration = Duration::from_secs(2);
@@ -85,7 +87,8 @@ async fn another_docker_under_a_nodes_name_is_refused(pair: Pair) -> Result<()> 
         if pair == Pair::Embedded && !away {
             continue;
         }
-        let options = system.nodes[0].worker(system.settings()).env("MOTHBALL_WORKER__DOCKER_HOST", other.host());
+        let options =
+            system.nodes[0].worker(system.settings()).env("MOTHBALL_WORKER__DOCKER_HOST", other.host());
         let options = match pair {
             Pair::Embedded => options.data(&system.api.data()),
             Pair::Servers => options.target("worker"),
@@ -93,7 +96,10 @@ async fn another_docker_under_a_nodes_name_is_refused(pair: Pair) -> Result<()> 
         let (code, said) = ends_by_itself(options).await?;
         assert_eq!(code, 1, "{said}");
         assert!(said.contains("node-a is registered to another Docker"), "{said}");
-        assert!(said.contains("mothball nodes forget node-a"), "the sentence does not say what to do: {said}");
+        assert!(
+            said.contains("mothball nodes forget node-a"),
+            "the sentence does not say what to do: {said}"
+        );
     }
     system.worker().start_again().await?;
     system.api.wait_able().await?;
@@ -118,7 +124,8 @@ async fn a_sleeper_that_wakes_up_in_time_goes_on(pair: Pair) -> Result<()> {
     }
     system.worker().sigstop();
     let since = Instant::now();
-    eventually(JOB_LIMIT, "the lease to be over", async || (since.elapsed() > LEASE * 2).then_some(())).await?;
+    eventually(JOB_LIMIT, "the lease to be over", async || (since.elapsed() > LEASE * 2).then_some(()))
+        .await?;
     gate.open();
     system.worker().sigcont();
     let job = api.wait_success(&job, JOB_LIMIT).await?;
@@ -213,8 +220,14 @@ async fn two_nodes_race_for_jobs_of_any_node() -> Result<()> {
     workers().for_each(Mothball::sigcont);
     for (number, job) in jobs.iter().enumerate() {
         let job = api.wait_success(job, JOB_LIMIT).await?;
-        ensure!(job["attempt"] == 1 && events(&job, "claimed") == 1 && events(&job, "succeeded") == 1, "{job:#}");
-        ensure!(digest_of_tag(&system, &format!("v{number}")).await?.is_none(), "the tag v{number} is still there");
+        ensure!(
+            job["attempt"] == 1 && events(&job, "claimed") == 1 && events(&job, "succeeded") == 1,
+            "{job:#}"
+        );
+        ensure!(
+            digest_of_tag(&system, &format!("v{number}")).await?.is_none(),
+            "the tag v{number} is still there"
+        );
     }
     // With a worker that sleeps in the middle of one, the other node takes it; the sleeper wakes up to find it gone.
     flow::save_and_keep(&api, &container, "last").await?;
@@ -264,10 +277,16 @@ async fn sleeper_left(worker: &Mothball, job: &Value) -> Result<String> {
 #[tokio::test]
 async fn a_clock_that_is_off_changes_nothing() -> Result<()> {
     let mut system = impatient(Pair::Servers).start().await?;
-    for (number, (side, offset)) in
-        [("worker", 600), ("worker", -600), ("scheduler", 600), ("scheduler", -600), ("api", 600), ("api", -600)]
-            .into_iter()
-            .enumerate()
+    for (number, (side, offset)) in [
+        ("worker", 600),
+        ("worker", -600),
+        ("scheduler", 600),
+        ("scheduler", -600),
+        ("api", 600),
+        ("api", -600),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let off = off_by(system.settings(), offset)?.target(side);
         let straight = process(&mut system, side);
