@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::flow::{background, root};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 /// None of them is the container's first process: two shells that spin, and one that forks for every line.
 const WRITERS: [&str; 3] = ["one", "two", "fork"];
 /// Goes on where the file ends: in a container that was launched from an image of the last one.
@@ -42,9 +42,13 @@ impl Witness {
         Ok(Self { directory: tempfile::tempdir().context("make the witness's directory")? })
     }
 
-    /// The lines of Mothball's configuration that mount it.
+    /// The lines of Mothball's configuration that mount it. Writers get one CPU: the servers need one, too.
     pub fn configuration(&self) -> String {
-        format!("[[mounts]]\ntarget = \"/witness\"\nsource = \"{}\"", self.directory.path().display())
+        format!(
+            "[[mounts]]\ntarget = \"/witness\"\nsource = \"{}\"\n\
+             [[flavors]]\nname = \"cpu-small\"\ngpus = 0\ncpus = 1\nmemory = \"512MiB\"\nprice_per_hour = \"2\"",
+            self.directory.path().display()
+        )
     }
 
     /// Describes the writers of a journal of this name.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use mothball_harness::http::Api;
 use mothball_harness::proxy::Rule;
 use mothball_harness::registry::Registry;
-use mothball_harness::system::{Pair, System};
+use mothball_harness::system::{JOB_LIMIT, Pair, System};
 use mothball_harness::wait::eventually;
 use mothball_tests::flow::{self, Launched, root};
 use mothball_tests::image::{self, Image};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 on_both_pairs!(a_container_comes_back_as_it_was);
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 const IMAGE: &str = "rich:latest";
 /// A base image with all that an image can say about the containers that are made of it.
 const SETTINGS: [&str; 9] = [
@@ -134,7 +134,7 @@ async fn first_save(system: &System, alice: &Api, saved: &Launched) -> Result<Va
     let so_far = ticks(system, saved, 0).await?;
     ticks(system, saved, so_far).await.context("run on while the image is uploaded")?;
     gate.open();
-    let job = alice.wait_success(&job, LIMIT).await?;
+    let job = alice.wait_success(&job, JOB_LIMIT).await?;
     proxy.clear();
 
     assert_eq!(engine.docker(&started).await?, before, "the saved container was started anew");

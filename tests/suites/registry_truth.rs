@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use mothball_harness::dockerd::Dockerd;
 use mothball_harness::http::Api;
-use mothball_harness::proxy::{Gate, Proxy};
+use mothball_harness::proxy::{Gate, Proxy, Request};
 use mothball_harness::system::{BASE, JOB_LIMIT, Pair, System};
 use mothball_harness::wait::eventually;
 use mothball_tests::flow::{self, Launched, background, root};
@@ -19,7 +19,7 @@ on_both_pairs!(
     a_registry_that_loses_a_blob_once_gets_it_again,
 );
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 
 async fn what_is_saved_is_in_the_registry(pair: Pair) -> Result<()> {
     let mut system = System::start(pair).await?;
@@ -138,6 +138,23 @@ impl Robbed {
         Ok(())
     }
 
+    /// Manifest, config and every layer were read after the manifest was put and before the tag was.
+    async fn was_proven_before_it_was_tagged(&self, job: &Value) -> Result<()> {
+        let digest = job["digest"].as_str().context("no digest")?;
+        let image = read_back(&self.system.registry.url(), "default/base", digest).await?;
+        let requests = self.proxy()?.requests();
+        let put = |r: &&Request, what: &str| r.method == "PUT" && r.path.ends_with(what);
+        let after = requests.iter().rposition(|r| put(&r, digest)).context("the manifest was never put")?;
+        let rest = &requests[after..];
+        let between: Vec<_> = rest.iter().take_while(|r| !put(r, "/manifests/v1")).collect();
+        for part in image.blobs.keys().map(String::as_str).chain([digest]) {
+            let read =
+                between.iter().any(|r| r.path.ends_with(part) && matches!(r.method.as_str(), "GET" | "HEAD"));
+            assert!(read, "{part} was not read before the tag was moved: {between:#?}");
+        }
+        Ok(())
+    }
+
     /// The container is deleted, and what it held last is in the image.
     async fn is_safe(&self, job: &Value) -> Result<()> {
         assert_eq!(flow::status(self.system.dockerd(), &self.container.docker_id).await?, "absent");
@@ -188,5 +205,6 @@ async fn a_registry_that_loses_a_blob_once_gets_it_again(pair: Pair) -> Result<(
     again.open();
     let job = robbed.api.wait_success(&job, JOB_LIMIT).await?;
     assert_eq!(job["attempt"], 2, "{job:#}");
+    robbed.was_proven_before_it_was_tagged(&job).await?;
     robbed.is_safe(&job).await
 }
