@@ -50,18 +50,20 @@ pub struct Page<T> {
 pub struct Store {
     db: Db,
     metrics: Option<Arc<JobMetrics>>,
+    /// Held by the one operation of this process whose turn it is, among those that keep losing to others.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Store {
     /// Opens or makes the embedded store at `path`; a second process that opens it gets
     /// [`StoreError::InUse`].
     pub fn embedded(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { db: Db::Embedded(Embedded::open(path)?), metrics: None })
+        Ok(Self { db: Db::Embedded(Embedded::open(path)?), metrics: None, turn: Arc::default() })
     }
 
     /// Uses Redis; connects at the first call.
     pub fn redis(settings: RedisSettings) -> Result<Self, StoreError> {
-        Ok(Self { db: Db::Redis(Redis::new(settings)?), metrics: None })
+        Ok(Self { db: Db::Redis(Redis::new(settings)?), metrics: None, turn: Arc::default() })
     }
 
     /// Whether the store answers, and the time by its clock.

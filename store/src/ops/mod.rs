@@ -29,6 +29,9 @@ pub(crate) fn after(now: Timestamp, wait: Duration) -> Timestamp {
 
 /// Times that an operation is decided anew because somebody changed what it read.
 pub(crate) const ATTEMPTS_MAX: u32 = 40;
+/// Times that it loses before it takes its turn with the other losers of this process, who would only make each other
+/// lose: three hundred launches at once all lost forty times (tried).
+pub(crate) const ATTEMPTS_FREE: u32 = 3;
 
 /// A short random wait before the operation is decided anew, longer the more often it lost.
 pub(crate) async fn back_off(attempt: u32) {
@@ -58,6 +61,7 @@ impl Store {
 macro_rules! transact {
     ($store:expr, |$tx:ident| $body:expr) => {{
         let mut attempt = 0;
+        let mut turn = None;
         loop {
             let mut transaction = $crate::db::tx::Tx::new(&$store.db);
             let $tx = &mut transaction;
@@ -69,7 +73,11 @@ macro_rules! transact {
             if attempt >= $crate::ops::ATTEMPTS_MAX {
                 break Err($crate::StoreError::Contended(attempt));
             }
-            $crate::ops::back_off(attempt).await;
+            if attempt >= $crate::ops::ATTEMPTS_FREE && turn.is_none() {
+                turn = Some($store.turn.lock().await);
+            } else {
+                $crate::ops::back_off(attempt).await;
+            }
         }
     }};
 }

@@ -319,7 +319,7 @@ pub(crate) async fn a_byte_quota_stops_the_next_save(w: &World) -> Result<()> {
 pub(crate) async fn numbers_of_containers_never_repeat(w: &World) -> Result<()> {
     w.node("n1", 0).await?;
     let mut crowd = JoinSet::new();
-    for i in 0..48 {
+    for i in 0..200 {
         let (store, asked) =
             (w.store.clone(), request(JobSpec::Launch, new_container(&format!("box{i}"), 0)));
         crowd.spawn(async move { store.submit(&asked).await });
@@ -331,6 +331,6 @@ pub(crate) async fn numbers_of_containers_never_repeat(w: &World) -> Result<()> 
             other => bail!("{other:?}"),
         }
     }
-    ensure!(numbers.len() == 48);
+    ensure!(numbers.len() == 200);
     Ok(())
 }
