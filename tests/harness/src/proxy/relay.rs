@@ -56,7 +56,7 @@ async fn http(mut client: Box<dyn Stream>, state: &State) -> Result<()> {
     let Some(mut head) = Head::read(&mut client, Vec::new()).await? else {
         return Ok(());
     };
-    let (mut request_end, mut answer_end, mut lose, mut held) = (None, None, false, None);
+    let (mut request_end, mut answer_end, mut lose, mut gate_behind) = (None, None, false, None);
     match state.choose(&head.request()) {
         Some(Fault::Answer { status, body, headers }) => {
             return answer(client, status, &body, &headers).await;
@@ -67,7 +67,7 @@ async fn http(mut client: Box<dyn Stream>, state: &State) -> Result<()> {
         Some(Fault::CutRequest { after }) => request_end = Some((after, After::Cut)),
         Some(Fault::CutAnswer { after }) => answer_end = Some((after, After::Cut)),
         Some(Fault::LoseAnswer) => lose = true,
-        Some(Fault::HoldAnswer { gate }) => held = Some(gate),
+        Some(Fault::HoldAnswer { gate }) => gate_behind = Some(gate),
         None => {}
     }
     let server = connect(state.upstream()).await?;
@@ -90,7 +90,7 @@ async fn http(mut client: Box<dyn Stream>, state: &State) -> Result<()> {
                 client_out.write_all(head.as_bytes()).await.context("pass an answer")?;
                 continue;
             }
-            if let Some(gate) = &held {
+            if let Some(gate) = &gate_behind {
                 gate.pass().await;
             }
             if !lose {
