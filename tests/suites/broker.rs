@@ -12,8 +12,7 @@ use mothball_harness::wait::eventually;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::faults::{SOON, Way, assert_clean, events, is_frozen, launch, options, proxy, save};
-use crate::faults::At;
+use crate::faults::{At, SOON, Way, assert_clean, events, is_frozen, launch, options, proxy, save};
 
 /// How the broker fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +54,8 @@ async fn survive(system: &mut System, outage: Outage) -> Result<()> {
     let name = format!("{outage:?}").to_lowercase();
     let (container, docker_id) = launch(system, &name).await?;
     // A job that runs when the broker goes does not need it to come to its end.
-    let gate = proxy(system, Way::Registry)?.hold(At::registry("PATCH", "/blobs/uploads/").rule(&docker_id, &name));
+    let gate =
+        proxy(system, Way::Registry)?.hold(At::registry("PATCH", "/blobs/uploads/").rule(&docker_id, &name));
     let running = save(&api, &container, &name, "keep").await?;
     gate.reached(SOON).await?;
 
@@ -150,7 +150,8 @@ async fn a_wrong_password() -> Result<()> {
     // Another data directory has another key; what counts is who asks.
     let asked = Instant::now();
     let body = json!({"name": "box", "image": BASE, "flavor": "cpu-small"});
-    let job = api.api()?.with_key(&system.api.admin_key()?).post("/v1/containers", &body).await?.job_id(202)?;
+    let job =
+        api.api()?.with_key(&system.api.admin_key()?).post("/v1/containers", &body).await?.job_id(202)?;
     ensure!(asked.elapsed() < QUICK, "the submit took {:?}", asked.elapsed());
     all_end_once(&system.operator()?, &[job]).await?;
     eventually(SOON, "a word in the log", async || api.log().contains("refuse").then_some(())).await?;
@@ -166,7 +167,8 @@ async fn a_wrong_password() -> Result<()> {
         .arg("doctor")
         .output()
         .await?;
-    let said = format!("{}{}", String::from_utf8_lossy(&doctor.stdout), String::from_utf8_lossy(&doctor.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&doctor.stdout), String::from_utf8_lossy(&doctor.stderr));
     ensure!(doctor.status.code() == Some(1), "doctor is content: {said}");
     let about = said.lines().find(|line| line.starts_with("fail") && line.contains("queue"));
     ensure!(about.is_some_and(|line| line.contains("refuse")), "doctor does not name the broker: {said}");

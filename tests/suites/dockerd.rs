@@ -1,5 +1,6 @@
 //! Docker Engine is restarted, in order or not, in the middle of a save: the job is done by another attempt, or fails as
 //! `engine` with a sentence; nothing is frozen afterwards, and nothing deleted without proof.
+#![expect(clippy::print_stdout, reason = "what each case takes is a figure to read")]
 
 use std::time::Instant;
 
@@ -7,7 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use mothball_harness::system::{Pair, System};
 
 use crate::faults::{
-    At, SOON, assert_clean, digest_of_tag, events, give_up, is_frozen, launch, options, proxy, save, saved_note,
+    At, SOON, assert_clean, digest_of_tag, events, give_up, is_frozen, launch, options, proxy, save,
+    saved_note,
 };
 
 /// How the engine ends.
@@ -66,7 +68,8 @@ async fn restarted_under_its_containers(pair: Pair) -> Result<()> {
 
 async fn each(pair: Pair, live_restore: bool) -> Result<()> {
     // A restart takes seconds; attempts must not be used up before it is over.
-    let mut options = options(pair).env("MOTHBALL_JOBS__RETRY_FIRST", "2s").env("MOTHBALL_JOBS__RETRY_MAX", "10s");
+    let mut options =
+        options(pair).env("MOTHBALL_JOBS__RETRY_FIRST", "2s").env("MOTHBALL_JOBS__RETRY_MAX", "10s");
     if live_restore {
         options = options.engine_arg("--live-restore");
     }

@@ -1,7 +1,6 @@
 //! What the suites that break things share: systems whose every way leads through a proxy, and what must be true whatever
 //! was broken: nothing is frozen, nothing is left over, what was saved can be read back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use mothball_harness::wait::{eventually, try_eventually};
 use serde_json::{Value, json};
 
 /// Long enough for anything that is about to happen on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 /// A lease that no test outlives: what is taken up within [`SOON`] was not taken up because a lease had ended.
 pub(crate) const LONG_LEASE: &str = "10m";
 
@@ -89,19 +88,6 @@ pub(crate) fn proxy(system: &System, way: Way) -> Result<&Proxy> {
         Way::Registry => system.proxies.as_ref().map(|proxies| &proxies.registry),
     }
     .context("the system has no proxies")
-}
-
-/// Notes in `seen` that a request chosen by `rule` has passed, and lets it pass.
-pub(crate) fn note(proxy: &Proxy, method: &'static str, part: String, seen: &Arc<AtomicBool>) {
-    let seen = Arc::clone(seen);
-    let rule = Rule::matching(move |request| {
-        if request.method == method && request.path.contains(&part) {
-            seen.store(true, Ordering::SeqCst);
-        }
-        false
-    });
-    // Never chosen, so that the fault does not matter.
-    proxy.inject(rule, mothball_harness::proxy::Fault::answer(500, ""));
 }
 
 /// Gives up what stands at a gate, as the end of its sender would have, and lets later requests pass.

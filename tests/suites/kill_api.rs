@@ -24,7 +24,8 @@ enum Moment {
     AfterTheAnswer,
 }
 
-const ON_SERVERS: [Moment; 3] = [Moment::BeforeTheRecord, Moment::BetweenRecordAndPublish, Moment::AfterTheAnswer];
+const ON_SERVERS: [Moment; 3] =
+    [Moment::BeforeTheRecord, Moment::BetweenRecordAndPublish, Moment::AfterTheAnswer];
 const EMBEDDED: [Moment; 2] = [Moment::BetweenRecordAndPublish, Moment::AfterTheAnswer];
 
 /// Failures that this suite injects.
@@ -40,7 +41,9 @@ async fn the_api_is_killed_around_a_submit(pair: Pair) -> Result<()> {
     let moments = if pair == Pair::Servers { ON_SERVERS.as_slice() } else { EMBEDDED.as_slice() };
     for (number, moment) in moments.iter().enumerate() {
         let tag = format!("tag-{number}");
-        killed_around(&mut system, *moment, &container, &tag).await.with_context(|| format!("{pair:?} {moment:?}"))?;
+        killed_around(&mut system, *moment, &container, &tag)
+            .await
+            .with_context(|| format!("{pair:?} {moment:?}"))?;
         ensure!(is_frozen(&system, &docker_id).await? == Some(false), "the container does not run");
         assert_clean(&system).await?;
     }
@@ -203,6 +206,8 @@ impl Watched {
         let url = format!("http://{}/metrics", self.address);
         let text = client().get(url).send().await.context("scrape")?.text().await.context("scrape")?;
         let value = text.lines().find_map(|line| line.strip_prefix(name));
-        value.map_or(Ok(0), |value| value.trim().parse::<f64>().context("read a metric").map(|value| value as u64))
+        value.map_or(Ok(0), |value| {
+            value.trim().parse::<f64>().context("read a metric").map(|value| value as u64)
+        })
     }
 }

@@ -4,6 +4,7 @@
 //! Whatever the moment: the container is never left frozen, not even until a successor starts; nothing is deleted without
 //! proof; a successor takes the job up at once, and it ends right, once, with nothing left over. A crash costs an attempt, an
 //! orderly stop does not.
+#![expect(clippy::print_stdout, reason = "what each case takes is a figure to read")]
 
 use std::time::Instant;
 
@@ -337,7 +338,10 @@ async fn the_next_worker_thaws_when_the_guard_died_too(pair: Pair) -> Result<()>
     system.worker().start_again().await?;
     wait_thawed(&system, &docker_id).await?;
     let failed = api.wait_failure(&job, "timeout", SOON).await?;
-    ensure!(failed["attempt"] == 1 && failed["error"]["message"].as_str().is_some_and(|m| !m.is_empty()), "{failed:#}");
+    ensure!(
+        failed["attempt"] == 1 && failed["error"]["message"].as_str().is_some_and(|m| !m.is_empty()),
+        "{failed:#}"
+    );
     ensure!(system.docker_id(&container).await? == docker_id, "the container is kept");
     assert_clean(&system).await
 }
@@ -376,10 +380,17 @@ async fn a_worker_that_slept_through_its_lease_deletes_nothing(pair: Pair) -> Re
     }
     let attempts = done["attempt"].as_u64().unwrap_or_default() as usize;
     let commits = docker.requests();
-    let commits = commits.iter().filter(|r| r.path.contains("/commit?") && r.path.contains(&docker_id)).count();
-    ensure!(commits == attempts, "{commits} commits in {attempts} attempts: an attempt removed what another had read");
+    let commits =
+        commits.iter().filter(|r| r.path.contains("/commit?") && r.path.contains(&docker_id)).count();
+    ensure!(
+        commits == attempts,
+        "{commits} commits in {attempts} attempts: an attempt removed what another had read"
+    );
     ensure!(is_frozen(&system, &docker_id).await?.is_none(), "it was not deleted");
-    ensure!(docker.count("DELETE", &format!("/containers/{docker_id}")) == 1, "it was deleted more than once");
+    ensure!(
+        docker.count("DELETE", &format!("/containers/{docker_id}")) == 1,
+        "it was deleted more than once"
+    );
     assert_clean(&system).await
 }
 

@@ -2,6 +2,7 @@
 //! Redis). Each promise of `docs/ARCHITECTURE.md` has its test here; `tests/README.md` is the table.
 
 mod broker;
+mod count;
 mod dockerd;
 mod faults;
 mod kill_api;
@@ -9,6 +10,7 @@ mod kill_worker;
 mod main_job;
 mod never_lost;
 mod redis;
+mod registry_faults;
 mod registry_truth;
 mod ten_rounds;
 mod volumes;

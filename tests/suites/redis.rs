@@ -79,7 +79,8 @@ async fn killed(system: &mut System, moment: Moment) -> Result<()> {
         let tried = asks_in_vain(system);
         gate.open();
         // The worker has come to where it needs the store, and asks again.
-        eventually(SOON, "the worker's question", async || (asks_in_vain(system) > tried + 1).then_some(())).await?;
+        eventually(SOON, "the worker's question", async || (asks_in_vain(system) > tried + 1).then_some(()))
+            .await?;
     }
     nothing_deleted(system, moment, &docker_id).await?;
 
@@ -147,7 +148,8 @@ fn redis(system: &mut System) -> Result<&mut Redis> {
 
 /// How often the worker has asked a store that does not answer.
 fn asks_in_vain(system: &System) -> usize {
-    let worker = system.nodes[0].worker.as_ref().map(mothball_harness::mothball::Mothball::log).unwrap_or_default();
+    let worker =
+        system.nodes[0].worker.as_ref().map(mothball_harness::mothball::Mothball::log).unwrap_or_default();
     worker.matches("trying again").count()
 }
 
@@ -155,7 +157,8 @@ fn asks_in_vain(system: &System) -> usize {
 async fn unable(api: &Api) -> Result<()> {
     for answer in [
         api.get("/v1/containers").await?,
-        api.post("/v1/containers", &json!({"name": "x2", "image": "base:latest", "flavor": "cpu-small"})).await?,
+        api.post("/v1/containers", &json!({"name": "x2", "image": "base:latest", "flavor": "cpu-small"}))
+            .await?,
     ] {
         ensure!(answer.headers.contains_key("retry-after"), "no Retry-After: {:?}", answer.headers);
         let code = answer.problem(503)?;
