@@ -1,6 +1,6 @@
 //! How many failures the suites inject: a figure to read, and a sum that grows with every row.
 
-use crate::{broker, dockerd, kill_api, kill_worker, redis, registry_faults};
+use crate::{broker, dockerd, kill_api, kill_worker, redis, registry_faults, steps_twice};
 
 #[test]
 fn failure_cases() {
@@ -8,6 +8,7 @@ fn failure_cases() {
         ("the worker dies or is stopped", kill_worker::cases()),
         ("Docker Engine is restarted", dockerd::cases()),
         ("the registry fails", registry_faults::cases()),
+        ("a step is done and not heard of, or refused", steps_twice::cases()),
     ];
     let on_servers = [
         ("the API and the scheduler die", kill_api::cases()),

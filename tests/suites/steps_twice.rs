@@ -107,6 +107,12 @@ const START: [Step; 2] = [
     step("ready", At::docker("POST", "/start").then("GET", "/json"), 2, 2),
 ];
 
+/// Failures that these tables inject on one pair.
+pub(crate) fn cases() -> usize {
+    let rows = [&SAVE[..], &SAVE_THEN_DELETE, &LAUNCH, &LAUNCH_SAVED, &DELETE, &DELETE_IMAGE, &STOP, &START];
+    2 * rows.iter().map(|steps| steps.len()).sum::<usize>()
+}
+
 mothball_tests::on_both_pairs!(each_step_of_a_save, each_step_of_a_save_then_delete, each_step_of_other_jobs);
 
 async fn start(pair: Pair) -> Result<System> {
@@ -137,7 +143,7 @@ async fn each_step_of_a_save(pair: Pair) -> Result<()> {
     let images = api.get("/v1/images?limit=200").await?.expect(200)?;
     let images = images["items"].as_array().context("no list")?;
     assert_eq!(images.len(), SAVE.len() * 2);
-    assert_eq!(tags(&system).await?.len(), SAVE.len() * 2, "the registry has tags that nobody asked for");
+    assert_eq!(users_tags(&system).await?, SAVE.len() * 2, "the registry has tags that nobody asked for");
     for image in images.iter().step_by(8) {
         let name = format!("base:{}", image["tag"].as_str().unwrap_or_default());
         assert_eq!(saved_note(&system, &api, &name).await?, "box");
@@ -161,13 +167,7 @@ async fn each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
         same("what was saved", saved_note(&system, &api, &format!("base:{tag}")).await?, tag)
     })
     .await?;
-    let tags = tags(&system).await?;
-    // What another attempt has overwritten is kept under a hidden tag.
-    assert_eq!(
-        tags.iter().filter(|tag| !tag.starts_with('_')).count(),
-        SAVE_THEN_DELETE.len() * 2,
-        "{tags:?}"
-    );
+    assert_eq!(users_tags(&system).await?, SAVE_THEN_DELETE.len() * 2);
     assert_clean(&system).await
 }
 
@@ -321,6 +321,11 @@ impl Ready<'_> {
             Some((method, part)) => rest.skip(1).any(|r| r.method == method && r.path.contains(&fill(part))),
         }
     }
+}
+
+/// How many tags users see: those of our own keep digests alive.
+async fn users_tags(system: &System) -> Result<usize> {
+    Ok(tags(system).await?.iter().filter(|tag| !tag.starts_with("_mothball-")).count())
 }
 
 /// A job's history in one line.
