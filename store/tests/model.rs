@@ -4,6 +4,7 @@
 //! Time is taken out: a lease, a wait or a silence is either over at once or outlasts the test.
 
 mod apply;
+mod calls;
 mod ops;
 mod rules;
 mod rules_ending;
@@ -62,7 +63,7 @@ async fn all_agree(ground: &Ground, name: &str, history: &[Op]) -> Result<()> {
     for (step, op) in start.iter().chain(history).enumerate() {
         let id = crate::world::fresh_id();
         let call = model.call(op, id);
-        if matches!(call, rules::Call::Nothing) {
+        if matches!(call, calls::Call::Nothing) {
             continue;
         }
         let expected = model.apply(&call);

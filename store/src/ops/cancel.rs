@@ -2,7 +2,7 @@
 
 use crate::db::tx::Tx;
 use crate::ops::due::{self, illegal};
-use crate::ops::submit::{allowed, bound_to, quota};
+use crate::ops::refusal::{allowed, bound_to, quota};
 use crate::ops::{after, placement, records, transact};
 use crate::{Store, StoreError, keys};
 use mothball_domain::container::ContainerState;

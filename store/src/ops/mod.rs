@@ -12,6 +12,7 @@ pub(crate) mod nodes;
 pub(crate) mod people;
 pub(crate) mod placement;
 pub(crate) mod records;
+pub(crate) mod refusal;
 pub(crate) mod retention;
 pub(crate) mod settle;
 pub(crate) mod submit;

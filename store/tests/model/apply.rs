@@ -1,7 +1,7 @@
 //! A step, as a call of the store, and the store's answer in words that the model speaks too.
 
+use super::calls::Call;
 use super::ops::How;
-use super::rules::Call;
 use crate::world::*;
 use anyhow::Result;
 use mothball_domain::job::{Checkpoint, Frozen, JobSpec, Then};

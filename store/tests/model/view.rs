@@ -1,9 +1,10 @@
-//! What can be seen of a store, a line for each thing, to be compared with the model's.
+//! What can be seen of a store and of the model, a line for each thing.
 
+use super::rules::{self, Due, Model};
 use crate::world::{Seen, World, project};
 use anyhow::Result;
 use mothball_domain::container::Container;
-use mothball_domain::id::ContainerId;
+use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::job::Job;
 
 pub(super) async fn of(w: &World, seen: &Seen) -> Result<Vec<String>> {
@@ -71,4 +72,70 @@ fn container(c: &Container) -> String {
         c.billed.last().is_some_and(|b| b.to.is_none()),
         c.protected,
     )
+}
+
+impl Model {
+    /// What the store must show.
+    pub(super) fn view(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.jobs.values().map(rules::Job::line).collect();
+        lines.extend(self.containers.values().map(rules::Container::line));
+        for (name, node) in &self.nodes {
+            let held: Vec<_> = node.held.iter().collect();
+            lines.push(format!("node {name} alive {} drained {} holds {held:?}", node.alive, node.drained));
+        }
+        for (name, (now, previous)) in &self.images {
+            let previous: Vec<String> = previous.iter().map(|number| format!("{number:02x}")).collect();
+            lines.push(format!("image {name} is {now:02x} was {previous:?}"));
+        }
+        lines
+    }
+
+    /// Jobs of which it is certain whether they are due.
+    pub(super) fn due(&self) -> impl Iterator<Item = (JobId, bool)> {
+        self.jobs.values().filter(|job| job.due != Due::Soon).map(|job| (job.id, job.due == Due::Now))
+    }
+}
+
+impl rules::Job {
+    fn line(&self) -> String {
+        format!(
+            "job {} {} {} attempt {} fence {} node {:?} container {:?} held by {:?} cancel {} waits {} next {} \
+             published {} recorded {} made {:?} frozen {} removed {}",
+            self.id,
+            self.spec.kind(),
+            self.state,
+            self.attempt,
+            self.fence,
+            self.node,
+            self.container,
+            self.lease.as_ref().map(|lease| lease.1.clone()),
+            self.cancel,
+            self.waits,
+            self.next.is_some(),
+            self.published,
+            self.recorded,
+            self.created,
+            self.frozen,
+            self.removed,
+        )
+    }
+}
+
+impl rules::Container {
+    fn line(&self) -> String {
+        format!(
+            "container {} {} {} node {:?} docker {:?} gpus {:?} job {:?} parked {:?} bills {} open {} protected {}",
+            self.id,
+            self.name,
+            self.state,
+            self.node,
+            self.docker,
+            self.gpus,
+            self.job.map(|id| id.to_string()),
+            self.parked,
+            self.bills,
+            self.open,
+            self.protected,
+        )
+    }
 }
