@@ -63,6 +63,11 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Broken JSON is 400; JSON that is not what the call takes is 422 and names the field.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // The reader would take a list for the fields in their order, which nobody means.
+    let is_list = bytes.trim_ascii_start().starts_with(b"[");
+    if is_list && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+        return Err(Problem::new(Code::Invalid, "the body is a list: it must be an object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field: String = error.path().to_string().chars().take(FIELD_CHARS_MAX).collect();

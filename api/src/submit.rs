@@ -32,8 +32,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Repeatable {
         let key = match parts.headers.get("idempotency-key") {
             None => None,
             Some(value) => {
-                let good = |key: &&str| (1..=KEY_CHARS_MAX).contains(&key.len());
-                // `to_str` takes visible ASCII only.
+                // `to_str` takes tabs as well.
+                let visible = |key: &str| key.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+                let good = |key: &&str| (1..=KEY_CHARS_MAX).contains(&key.len()) && visible(key);
                 let key = value.to_str().ok().filter(good).ok_or_else(|| {
                     Problem::invalid(
                         "Idempotency-Key",
