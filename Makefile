@@ -18,9 +18,9 @@ up: ## Starts the embedded all-in-one and leaves it running; prints the portal's
 down: ## Stops what `make up` started; what it has saved stays.
 	@deploy/local/down.sh
 
+# The binary that the suites drive is built with the tests: alone it would be built a second time, with other features.
 test: ## Installs what the tests need and runs the whole suite, real servers included.
 	@deploy/debian/setup.sh test
-	cargo build --locked -p mothball-cli
 	@if command -v cargo-nextest >/dev/null; then \
 	  cargo nextest run --locked --workspace --profile ci; \
 	else \
@@ -29,7 +29,6 @@ test: ## Installs what the tests need and runs the whole suite, real servers inc
 
 soak: ## The tests of `make test`, with full sizes and hundreds of seeds.
 	@deploy/debian/setup.sh test
-	cargo build --locked -p mothball-cli
 	MOTHBALL_SOAK=1 PROPTEST_CASES=2000 cargo test --locked --workspace --no-fail-fast
 
 lint: ## Format, clippy, dependencies, shell scripts.
