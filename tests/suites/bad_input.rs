@@ -79,8 +79,8 @@ async fn described(api: &Api) -> Result<Vec<Call>> {
         for (method, call) in methods.as_object().context("no methods")? {
             let schema = &call["requestBody"]["content"]["application/json"]["schema"];
             let name = schema["$ref"].as_str().or_else(|| {
-                let any = schema["oneOf"].as_array().into_iter().flatten();
-                any.filter_map(|one| one["$ref"].as_str()).next()
+                let mut any = schema["oneOf"].as_array().into_iter().flatten();
+                any.find_map(|one| one["$ref"].as_str())
             });
             let name = name.and_then(|name| name.rsplit('/').next());
             let fields =

@@ -59,7 +59,7 @@ impl Shell {
     }
 
     async fn run(&self, args: &[&str]) -> Result<Outcome> {
-        ended(command::output(&mut self.command(args)?, JOB_LIMIT).await?)
+        Ok(ended(&command::output(&mut self.command(args)?, JOB_LIMIT).await?))
     }
 
     /// The same with something on standard input.
@@ -70,15 +70,14 @@ impl Shell {
         let mut stdin = child.stdin.take().context("find standard input")?;
         stdin.write_all(input.as_bytes()).await?;
         drop(stdin);
-        ended(tokio::time::timeout(JOB_LIMIT, child.wait_with_output()).await??)
+        Ok(ended(&tokio::time::timeout(JOB_LIMIT, child.wait_with_output()).await??))
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "stands at the end of what can fail")]
-fn ended(output: std::process::Output) -> Result<Outcome> {
+fn ended(output: &std::process::Output) -> Outcome {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let code = output.status.code().unwrap_or(-1);
-    Ok(Outcome { code, stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    Outcome { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
 /// Somebody who follows a job.
@@ -102,7 +101,7 @@ impl Watch {
     async fn end(mut self) -> Result<Outcome> {
         let mut rest = String::new();
         tokio::time::timeout(JOB_LIMIT, self.stderr.read_to_string(&mut rest)).await??;
-        let outcome = ended(tokio::time::timeout(JOB_LIMIT, self.child.wait_with_output()).await??)?;
+        let outcome = ended(&tokio::time::timeout(JOB_LIMIT, self.child.wait_with_output()).await??);
         Ok(Outcome { stderr: rest, ..outcome })
     }
 }
@@ -433,7 +432,7 @@ async fn waiting_outlasts_a_restart_of_the_server(pair: Pair) -> Result<()> {
         Shell::new()?.set("MOTHBALL_URL", system.api.url()).set("MOTHBALL_API_KEY", system.api.admin_key()?);
     let mut save = shell.command(&["save", "box", "--tag", "v1", "--wait", "-o", "json"])?;
     let mut watch = None;
-    let save = async { ended(command::output(&mut save, JOB_LIMIT).await?) };
+    let save = async { Ok(ended(&command::output(&mut save, JOB_LIMIT).await?)) };
     let restart = async {
         gate.reached(JOB_LIMIT).await?;
         let jobs = system.operator()?.get("/v1/jobs?kind=snapshot").await?.expect(200)?;

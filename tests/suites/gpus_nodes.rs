@@ -114,16 +114,16 @@ async fn gpus_are_given_all_or_none_and_in_turn(pair: Pair) -> Result<()> {
     waits(&api, &never, "the largest live node has 2").await?;
     ready(&api, &ask(&api, "plain", "cpu-small").await?).await?;
     let shown = node(&api, "node-a").await?;
-    ensure!(shown["gpus_free"] == 1 && shown["gpus"][0]["container"].to_string() == first.id, "{shown:#}");
+    ensure!(shown["gpus_free"] == 1 && flow::text(&shown["gpus"][0]["container"]) == first.id, "{shown:#}");
     ensure!(shown["gpus"][1]["container"].is_null(), "{shown:#}");
     for (sample, value) in [
-        (r#"mothball_gpus{node="node-a",state="held"}"#, 1.0),
-        (r#"mothball_gpus{node="node-a",state="free"}"#, 1.0),
-        (r#"mothball_containers{flavor="one",state="initializing"}"#, 2.0),
-        (r#"mothball_containers{flavor="one",state="ready"}"#, 1.0),
-        (r#"mothball_jobs{kind="launch",state="queued"}"#, 4.0),
+        (r#"mothball_gpus{node="node-a",state="held"}"#, 1),
+        (r#"mothball_gpus{node="node-a",state="free"}"#, 1),
+        (r#"mothball_containers{flavor="one",state="initializing"}"#, 2),
+        (r#"mothball_containers{flavor="one",state="ready"}"#, 1),
+        (r#"mothball_jobs{kind="launch",state="queued"}"#, 4),
     ] {
-        assert_eq!(metric(&api.without_key(), sample).await?, value, "{sample}");
+        assert_eq!(metric(&api.without_key(), sample).await? as i64, value, "{sample}");
     }
 
     // A stopped container keeps its GPU: it could not be started again without.
@@ -295,7 +295,7 @@ async fn heartbeats(api: &Api) -> Result<()> {
     eventually(SOON, "another report", async || (metric(&anybody, sample).await.ok()? > first).then_some(()))
         .await?;
     assert!(metric(&anybody, r#"mothball_images{project="default"}"#).await.is_err());
-    assert_eq!(metric(api, r#"mothball_images{project="default"}"#).await?, 1.0);
+    assert_eq!(metric(api, r#"mothball_images{project="default"}"#).await? as i64, 1);
     Ok(())
 }
 

@@ -255,8 +255,9 @@ async fn two_nodes_race_for_jobs_of_any_node() -> Result<()> {
 
 /// The node of a job's last claim.
 fn holder(job: &Value) -> Result<String> {
-    let claims = job["events"].as_array().into_iter().flatten().filter(|event| event["event"] == "claimed");
-    let last = claims.last().and_then(|event| event["detail"].as_str()).context("no claim")?;
+    let mut claims =
+        job["events"].as_array().into_iter().flatten().filter(|event| event["event"] == "claimed");
+    let last = claims.next_back().and_then(|event| event["detail"].as_str()).context("no claim")?;
     let node = last.strip_prefix("by ").and_then(|rest| rest.split(',').next()).context("no node")?;
     Ok(node.to_owned())
 }

@@ -334,6 +334,7 @@ fn told(job: &Value) -> String {
     job["events"].as_array().into_iter().flatten().map(word).collect::<Vec<_>>().join("; ")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads as an assertion does")]
 fn same<A: PartialEq<B> + Debug, B: Debug>(what: &str, found: A, wanted: B) -> Result<()> {
     ensure!(found == wanted, "{what}: {found:?} instead of {wanted:?}");
     Ok(())
