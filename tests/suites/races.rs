@@ -169,12 +169,20 @@ async fn sleeper(system: &mut System, number: usize, then: &str, at: At) -> Resu
     system.nodes[0].worker.as_ref().context("find the worker")?.sigstop();
     let taken = |job: &Value| job["state"] == "retrying" && events(job, "lease_expired") == 1;
     let waited = api.wait_job_until(&job, JOB_LIMIT, "its being taken away", taken).await;
+    let worker = system.nodes[0].worker.as_ref().context("find the worker")?;
+    worker.sigcont();
+    // The job is another attempt's before the sleeper's own request is answered: from here on only the fence holds it back.
+    let claimed = |job: &Value| job["state"] == "running" && job["attempt"] == 2;
+    let claimed = match waited {
+        Ok(_) => api.wait_job_until(&job, JOB_LIMIT, "its being taken up", claimed).await.map(drop),
+        Err(error) => Err(error),
+    };
     gate.open();
     proxy(system, at.way)?.clear();
-    system.nodes[0].worker.as_ref().context("find the worker")?.sigcont();
-    waited?;
+    claimed?;
     let job = api.wait_success(&job, JOB_LIMIT).await?;
     ensure!(job["attempt"] == 2 && events(&job, "claimed") == 2 && events(&job, "succeeded") == 1, "{job:#}");
+    sleeper_left(worker, &job).await?;
     // The sleeper's image is what the tag names only where it was proven and recorded before the sleep; it deleted nothing.
     let recorded = usize::from(at.then == Some(("GET", "/containers/{id}/json")));
     let image = flow::image(&api, &format!("base:{tag}")).await?;
