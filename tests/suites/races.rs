@@ -10,13 +10,13 @@ use mothball_harness::dockerd::Dockerd;
 use mothball_harness::http::Api;
 use mothball_harness::mothball::{self, Mothball};
 use mothball_harness::proxy::{Fault, Rule};
-use mothball_harness::system::{JOB_LIMIT, Options, Pair, System};
+use mothball_harness::system::{BASE, JOB_LIMIT, Options, Pair, System};
 use mothball_harness::wait::eventually;
 use mothball_tests::flow;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::faults::{
-    At, assert_clean, digest_of_tag, events, launch, options, proxy, save, saved_note, write,
+    At, SOON, assert_clean, digest_of_tag, events, give_up, launch, options, proxy, save, saved_note, write,
 };
 
 /// Short, so that a worker can sleep for longer.
@@ -180,9 +180,9 @@ async fn sleeper(system: &mut System, number: usize, then: &str, at: At) -> Resu
     gate.open();
     proxy(system, at.way)?.clear();
     claimed?;
+    sleeper_left(worker, &job).await?;
     let job = api.wait_success(&job, JOB_LIMIT).await?;
     ensure!(job["attempt"] == 2 && events(&job, "claimed") == 2 && events(&job, "succeeded") == 1, "{job:#}");
-    sleeper_left(worker, &job).await?;
     // The sleeper's image is what the tag names only where it was proven and recorded before the sleep; it deleted nothing.
     let recorded = usize::from(at.then == Some(("GET", "/containers/{id}/json")));
     let image = flow::image(&api, &format!("base:{tag}")).await?;
@@ -237,27 +237,72 @@ async fn two_nodes_race_for_jobs_of_any_node() -> Result<()> {
             "the tag v{number} is still there"
         );
     }
-    // With a worker that sleeps in the middle of one, the other node takes it; the sleeper wakes up to find it gone.
-    flow::save_and_keep(&api, &container, "last").await?;
-    let registry = proxy(&system, At::registry("", "").way)?;
-    let gate = registry.hold(Rule::on("HEAD", "/manifests/last").times(1));
+    a_sleeper_of_two_nodes(&system, &api, &container).await?;
+    drop(second);
+    assert_clean(&system).await
+}
+
+/// A worker sleeps in the middle of a job that the other node then takes; it wakes up while the other is at work. The job's
+/// state says nothing to it, it runs: only the fence tells whose it is.
+async fn a_sleeper_of_two_nodes(system: &System, api: &Api, container: &str) -> Result<()> {
+    flow::save_and_keep(api, container, "last").await?;
+    let registry = proxy(system, At::registry("", "").way)?;
+    registry.forget();
+    let gate = registry.hold(Rule::on("HEAD", "/manifests/last").times(2));
     let job = api.delete("/v1/images/base:last").await?.job_id(202)?;
     gate.reached(JOB_LIMIT).await?;
-    registry.forget();
-    let holder = holder(&api.job(&job).await?)?;
-    let sleeper = system.nodes.iter().find(|node| node.name == holder).and_then(|node| node.worker.as_ref());
+    let first = holder(&api.job(&job).await?)?;
+    let sleeper = system.nodes.iter().find(|node| node.name == first).and_then(|node| node.worker.as_ref());
     let sleeper = sleeper.context("find the worker that has the job")?;
     sleeper.sigstop();
-    let done = api.wait_success(&job, JOB_LIMIT).await;
-    gate.open();
+    let both =
+        eventually(JOB_LIMIT, "the other node to take the job", async || (gate.count() == 2).then_some(()))
+            .await;
     sleeper.sigcont();
-    let job = done?;
-    ensure!(job["attempt"] == 2 && events(&job, "lease_expired") == 1, "{job:#}");
-    ensure!(self::holder(&job)? != holder, "{job:#}");
-    let log = sleeper_left(sleeper, &job).await?;
-    ensure!(!log.contains("panicked"), "{log}");
+    both?;
+    let left = sleeper_left(sleeper, &job).await;
+    gate.open();
+    registry.clear();
+    left?;
+    let job = api.wait_success(&job, JOB_LIMIT).await?;
+    ensure!(job["attempt"] == 2 && events(&job, "lease_expired") == 1 && holder(&job)? != first, "{job:#}");
+    assert_eq!(registry.count("DELETE", "/manifests/last"), 1, "the sleeper took the tag away, too");
     assert_eq!(registry.count("DELETE", "/manifests/sha256:"), 1, "the sleeper deleted, too");
-    drop(second);
+    Ok(())
+}
+
+/// A worker sleeps in the middle of a launch, loses it, and its own request fails: it takes away what it has made, and not
+/// what its successor has made of that. One attempt at a time acts on a container, whatever the store says.
+#[tokio::test]
+async fn a_sleeper_takes_nothing_from_its_successor() -> Result<()> {
+    let system = impatient(Pair::Servers).start().await?;
+    let api = system.operator()?;
+    let docker = proxy(&system, PUSH.way)?;
+    let gate = docker.hold(Rule::on("POST", "/start").times(1));
+    let body = json!({"name": "box", "image": BASE, "flavor": "cpu-small"});
+    let job = api.post("/v1/containers", &body).await?.job_id(202)?;
+    gate.reached(JOB_LIMIT).await?;
+    let worker = system.nodes[0].worker.as_ref().context("find the worker")?;
+    worker.sigstop();
+    let taken =
+        api.wait_job_until(&job, JOB_LIMIT, "its being taken away", |job| job["state"] == "retrying").await;
+    worker.sigcont();
+    taken?;
+    api.wait_job_until(&job, JOB_LIMIT, "its being taken up", |job| job["attempt"] == 2).await?;
+    // Time enough for a successor that does not wait to be done with all of it.
+    let since = Instant::now();
+    eventually(JOB_LIMIT, "a while", async || {
+        let over = api.job(&job).await.is_ok_and(|job| job["state"] == "succeeded");
+        (over || since.elapsed() > LEASE * 2).then_some(())
+    })
+    .await?;
+    give_up(docker, &gate);
+    sleeper_left(worker, &job).await?;
+    let job = api.wait_success(&job, JOB_LIMIT).await?;
+    let shown = flow::container(&api, &flow::text(&job["container"])).await?;
+    let docker_id = system.docker_id(&flow::text(&job["container"])).await?;
+    ensure!(shown["state"] == "ready" && shown["docker_id"] == docker_id.as_str(), "{shown:#}");
+    assert_eq!(flow::status(system.dockerd(), &docker_id).await?, "running");
     assert_clean(&system).await
 }
 
@@ -270,13 +315,12 @@ fn holder(job: &Value) -> Result<String> {
     Ok(node.to_owned())
 }
 
-/// Waits until a sleeper has left the job that it lost; its log.
-async fn sleeper_left(worker: &Mothball, job: &Value) -> Result<String> {
-    let id = flow::text(&job["id"]);
-    eventually(JOB_LIMIT, "the sleeper to leave the job", async || {
+/// Waits until a sleeper has left the job that it lost.
+async fn sleeper_left(worker: &Mothball, job: &str) -> Result<()> {
+    eventually(SOON, "the sleeper to leave the job", async || {
         let log = worker.log();
-        let left = log.lines().any(|line| line.contains(&id) && line.contains("the job is another's now"));
-        left.then_some(log)
+        let left = |line: &str| line.contains(job) && line.contains("the job is another's now");
+        log.lines().any(left).then_some(())
     })
     .await
 }

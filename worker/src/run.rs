@@ -126,6 +126,8 @@ async fn settle(attempt: &mut Attempt, outcome: Result<Effect, Halt>, shutdown: 
     // What the steps left in the checkpoint (a thaw, notes) goes with the last word.
     if attempt.save_unless_lost().await {
         write_outcome(attempt, &outcome, &shutdown).await;
+    } else {
+        tracing::warn!("the job is another's now; its outcome was not written");
     }
 }
 
