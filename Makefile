@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Everything that is started is private: own sockets, ports and directories.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help demo up down test soak lint fmt
+.PHONY: help demo up down test soak lint audit fmt
 
 help: ## Lists the targets.
 	@echo "Mothball"
@@ -34,8 +34,11 @@ soak: ## The tests of `make test`, with full sizes and hundreds of seeds.
 lint: ## Format, clippy, dependencies, shell scripts.
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: dependencies not checked"; fi
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; else echo "cargo-deny is not installed: dependencies not checked"; fi
 	@if command -v shellcheck >/dev/null; then shellcheck deploy/*/*.sh; else echo "shellcheck is not installed: scripts not checked"; fi
+
+audit: ## Known vulnerabilities among the dependencies; fetches the advisory database.
+	cargo deny check advisories
 
 fmt: ## Formats the code.
 	cargo fmt

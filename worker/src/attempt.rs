@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long a store that is away is waited for in the middle of an attempt. Longer than a restart of Redis takes.
-const STORE_PATIENCE: Duration = Duration::from_secs(600);
+const STORE_PATIENCE: Duration = Duration::from_mins(10);
 /// The longest wait between two tries.
 const STORE_AGAIN_MAX: Duration = Duration::from_secs(5);
 

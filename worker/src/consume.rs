@@ -45,7 +45,8 @@ pub(crate) async fn run(parts: Arc<Parts>, node: Arc<NodeContext>, shutdown: Can
         let Some(job) = take(&parts, &node, delivery, &at_work, &shutdown).await else { continue };
         let id = job.id;
         at_work.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-        let work = run_job(Arc::clone(&parts), Arc::clone(&node), job, shutdown.clone());
+        // On the heap: the state of a whole run is large.
+        let work = Box::pin(run_job(Arc::clone(&parts), Arc::clone(&node), job, shutdown.clone()));
         let at_work = Arc::clone(&at_work);
         running.spawn(async move {
             let _leaves = Leaves { at_work, id };

@@ -28,7 +28,7 @@ pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
         let grace = attempt.parts.settings.stop_grace;
         match attempt.until_stopped(engine.stop(&docker_id, grace)).await {
             Err(Halt::Failed(failure)) => {
-                tracing::warn!(error = %failure, "the container did not stop; removing it all the same")
+                tracing::warn!(error = %failure, "the container did not stop; removing it all the same");
             }
             other => other?,
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How long a thaw is tried: longer than Docker takes to restart. The guard goes on after that.
-const THAW_PATIENCE: Duration = Duration::from_secs(120);
+const THAW_PATIENCE: Duration = Duration::from_mins(2);
 /// The longest wait between two tries to thaw.
 const THAW_AGAIN_MAX: Duration = Duration::from_secs(2);
 
@@ -177,7 +177,7 @@ async fn end(attempt: &mut Attempt, docker_id: &str, guard: Option<Guard>) {
 }
 
 /// How long an entry outlives a freeze whose outcome Docker did not tell: it may freeze the container late.
-const ENTRY_KEPT: Duration = Duration::from_secs(600);
+const ENTRY_KEPT: Duration = Duration::from_mins(10);
 
 /// Thaws what is on the journal and whose job nobody holds any more: what a dead worker left, and what could not be thawed
 /// when it should have been. One container that cannot be asked about does not hold up the others.
@@ -189,7 +189,7 @@ pub(crate) async fn sweep(engine: &Engine, journal: &FreezeJournal, running: &Ha
     for docker_id in listed.iter().filter(|id| !running.contains(*id)) {
         match sweep_one(engine, journal, docker_id).await {
             Ok(true) => {
-                tracing::warn!(container.docker_id = docker_id, "thawed a container that was left frozen")
+                tracing::warn!(container.docker_id = docker_id, "thawed a container that was left frozen");
             }
             Ok(false) => {}
             Err(error) => {

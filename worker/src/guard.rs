@@ -52,7 +52,7 @@ const WORD_BYTES_MAX: usize = 256;
 const BEAT: Duration = Duration::from_secs(5);
 /// After how long without a word a worker counts as stopped: its container must not stay frozen with it. A worker that
 /// goes on after that finds its freeze broken, and fails the attempt.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// What a guard needs to know; what its command line carries.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub(crate) async fn run(parts: &Parts, node: &NodeContext) {
             }
         }
         Err(error) => {
-            tracing::warn!(error = %error, "a dead worker's jobs are taken up when their leases end")
+            tracing::warn!(error = %error, "a dead worker's jobs are taken up when their leases end");
         }
     }
     leftovers::remove(parts, node).await;

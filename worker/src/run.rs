@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// How long the last word on a job is tried to be written. Without it the job is run again, which is safe but late.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(600);
+const SETTLE_PATIENCE: Duration = Duration::from_mins(10);
 /// The same while the worker is shutting down.
 const SETTLE_PATIENCE_AT_SHUTDOWN: Duration = Duration::from_secs(10);
 /// How long a run waits for the container's lock: a predecessor that lost its lease is about to let go.

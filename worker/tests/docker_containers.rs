@@ -154,7 +154,8 @@ async fn starting_stopping_removing_twice(engine: &Engine) -> Result<()> {
     // Two at once: one removes, the other waits for it or finds nothing; none fails.
     let id = started(engine, "twice").await?;
     let (one, two) = tokio::join!(engine.remove(&id, true, true), engine.remove(&id, true, true));
-    (one?, two?);
+    one?;
+    two?;
     assert_eq!(engine.inspect(&id).await?, None);
     Ok(())
 }

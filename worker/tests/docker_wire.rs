@@ -31,7 +31,7 @@ fn limits() -> EngineLimits {
 }
 
 fn engine(docker: &Scripted) -> Engine {
-    Engine::connect(&docker.host(), limits()).unwrap()
+    Engine::connect(&docker.host(), limits()).expect("the scripted daemon has an address")
 }
 
 fn auth() -> RegistryAuth {

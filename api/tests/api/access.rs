@@ -139,9 +139,9 @@ fn table() -> Vec<Row> {
 
 /// The platform of the table: `ann` has container 1 and image base:v1, whose job is JOB.
 async fn world() -> (World, String) {
-    let world = World::new().await;
-    let id = world.ready("ann", "box").await;
-    let job = world.saved("ann", id, "v1").await;
+    let world = Box::pin(World::new()).await;
+    let id = Box::pin(world.ready("ann", "box")).await;
+    let job = Box::pin(world.saved("ann", id, "v1")).await;
     (world, job.to_string())
 }
 

@@ -96,7 +96,9 @@ async fn serve(
     }
     if roles.contains(&Role::Worker) {
         let (parts, stop) = (parts::worker(settings, shared, worker_ready)?, shutdown.clone());
-        tasks.spawn(async move { ("worker", mothball_worker::run(parts, stop).await.map_err(Into::into)) });
+        // On the heap: the state of a whole worker is large.
+        let worker = Box::pin(mothball_worker::run(parts, stop));
+        tasks.spawn(async move { ("worker", worker.await.map_err(Into::into)) });
     }
     let announced = match listener {
         Some(listener) => {

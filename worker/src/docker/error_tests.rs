@@ -86,7 +86,7 @@ fn an_absent_docker_is_said_in_plain_words() {
     assert_eq!((failure.class, failure.disposition), (Engine, Transient));
     assert!(failure.message.starts_with("Docker Engine on this node does not answer"), "{}", failure.message);
     assert!(error.is_unreachable() && !error.is_not_found());
-    let slow = DockerError::Timeout { what: "commit container", limit: Duration::from_secs(7200) };
+    let slow = DockerError::Timeout { what: "commit container", limit: Duration::from_hours(2) };
     assert_eq!(slow.failure().class, Timeout);
     assert_eq!(slow.to_string(), "commit container: no answer within 7200 s");
 }

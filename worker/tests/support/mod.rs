@@ -113,7 +113,7 @@ async fn stream(socket: &mut UnixStream, pieces: &[&str]) {
 }
 
 async fn wait_until_left(socket: &mut UnixStream, left: &Mutex<u32>) {
-    let gone = tokio::time::timeout(Duration::from_secs(60), socket.read_u8()).await;
+    let gone = tokio::time::timeout(Duration::from_mins(1), socket.read_u8()).await;
     assert!(gone.is_ok(), "the client stays");
     *left.lock().unwrap() += 1;
 }
