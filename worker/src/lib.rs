@@ -7,9 +7,12 @@
 //! | [`snapshot`], [`delete`], [`launch`], [`delete_image`], [`power`] | the steps of each kind of job |
 //! | [`freeze`], [`guard`], [`journal`] | freezing a container, and thawing it whatever happens |
 //! | [`node`](mod@node), [`heartbeat`], [`observe`], [`reconcile`], [`identity`], [`lock`] | the node this worker stands for |
+//! | [`way`] | whether layers are read and filled by the worker itself, or by Docker Engine |
+//! | [`bases`] | the images that containers of this node are made of |
 //! | [`docker`], [`gpus`] | Docker Engine and the GPUs |
 
 mod attempt;
+mod bases;
 mod consume;
 mod delete;
 mod delete_image;
@@ -33,10 +36,11 @@ mod reconcile;
 mod run;
 mod settings;
 mod snapshot;
+mod way;
 
 pub use metrics::Metrics;
 pub use node::StartError;
-pub use settings::{Parts, Settings};
+pub use settings::{Parts, Settings, SnapshotMode};
 
 use std::sync::Arc;
 use tokio::sync::watch;

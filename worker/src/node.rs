@@ -1,11 +1,13 @@
 //! The node: who it is, registered by compare-and-set, and its heartbeat.
 
+use crate::bases::{Base, Bases};
 use crate::docker::EngineInfo;
 use crate::identity::NodeIdentity;
 use crate::journal::FreezeJournal;
 use crate::lock::FileLock;
-use crate::settings::{Parts, Settings};
-use mothball_domain::node::{Gpu, NodeReport, SnapshotWay};
+use crate::settings::{Parts, Settings, SnapshotMode};
+use crate::way::Reach;
+use mothball_domain::node::{Gpu, NodeReport};
 use mothball_store::{NodeRun, Registered, StoreError};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -56,6 +58,10 @@ pub(crate) struct NodeContext {
     pub(crate) run: NodeRun,
     pub(crate) gpus: Vec<Gpu>,
     pub(crate) locks_dir: PathBuf,
+    /// Whether layers can be read and filled from here.
+    pub(crate) reach: Reach,
+    /// What is kept of the images that its containers are made of.
+    pub(crate) bases: Bases,
     gpu_note: Option<String>,
     data_root: PathBuf,
     frozen: Arc<Mutex<HashSet<String>>>,
@@ -74,6 +80,13 @@ impl NodeContext {
         let data_root = PathBuf::from(&info.data_root);
         let visible = parts.engine.is_local().then_some(data_root.as_path());
         let identity = NodeIdentity::establish(visible, &parts.settings.state_dir)?;
+        let seen_root = identity.in_data_root.then(|| data_root.clone());
+        let mode = match parts.settings.snapshot {
+            // Until the direct way is there.
+            SnapshotMode::Auto | SnapshotMode::Direct => SnapshotMode::Engine,
+            mode @ SnapshotMode::Engine => mode,
+        };
+        let reach = Reach::find(mode, seen_root);
         let lock =
             FileLock::node(&identity.locks_dir, PREDECESSOR).await.map_err(StartError::SecondWorker)?;
         let inventory = parts.settings.gpus;
@@ -88,6 +101,8 @@ impl NodeContext {
             gpus: list.gpus,
             gpu_note: list.note,
             locks_dir: identity.locks_dir,
+            reach,
+            bases: Bases::new(&parts.settings.state_dir),
             data_root,
             frozen: Arc::default(),
             _lock: lock,
@@ -125,7 +140,7 @@ impl NodeContext {
         NodeReport {
             docker_version: info.version.clone(),
             storage_driver: info.storage_driver.clone(),
-            snapshot: SnapshotWay::Engine,
+            snapshot: self.reach.of_node(info),
             cpus: info.cpus,
             memory_bytes: info.memory_bytes,
             disk_free_bytes,
@@ -140,6 +155,15 @@ impl NodeContext {
     /// Free bytes on the disk of Docker's data root; none where it cannot be seen from here.
     pub(crate) fn disk_free_bytes(&self) -> Option<u64> {
         disk(&self.data_root).map(|(free, _)| free)
+    }
+
+    /// What is kept of an image, or can be: none where it is gone, or Docker's data root is not seen from here.
+    pub(crate) fn base(&self, image_id: &str) -> Option<Base> {
+        let kept = self.bases.keep(self.reach.data_root()?, image_id);
+        kept.unwrap_or_else(|error| {
+            tracing::warn!(image = image_id, error = %error, "an image's config could not be kept");
+            None
+        })
     }
 
     /// Docker ids of containers that this very process holds frozen, or is about to.

@@ -126,7 +126,12 @@ async fn observe(
     writable_bytes: Option<u64>,
 ) -> Result<(), LookError> {
     let Some(docker_id) = container.docker_id.clone() else { return Ok(()) };
-    let running = parts.engine.inspect(&docker_id).await?.map(|facts| facts.status.is_alive());
+    let facts = parts.engine.inspect(&docker_id).await?;
+    if let Some(facts) = facts.as_ref().filter(|facts| !node.bases.has(&facts.image_id)) {
+        // Also of one that was adopted, or launched before its image's config was kept.
+        node.base(&facts.image_id);
+    }
+    let running = facts.map(|facts| facts.status.is_alive());
     let state_as_seen = match running {
         Some(true) => ContainerState::Ready,
         Some(false) => ContainerState::Stopped,

@@ -32,6 +32,7 @@ pub(crate) async fn run(parts: &Parts, node: &NodeContext) {
         }
     }
     leftovers::remove(parts, node).await;
+    forget_gone(parts, node).await;
     if let Err(error) = FileLock::sweep(&node.locks_dir) {
         tracing::warn!(error = %error, "the locks of dead workers could not be swept");
     }
@@ -42,5 +43,24 @@ pub(crate) async fn run(parts: &Parts, node: &NodeContext) {
 pub(crate) async fn sweep(parts: &Parts, node: &NodeContext, ended: CancellationToken) {
     while ended.run_until_cancelled(sleep(SWEEP_EVERY)).await.is_some() {
         leftovers::remove(parts, node).await;
+        forget_gone(parts, node).await;
+    }
+}
+
+/// Forgets what is kept of containers that are gone: the images that no container is made of any more.
+async fn forget_gone(parts: &Parts, node: &NodeContext) {
+    // What is kept first: a container that is made after this look is not in the list, and neither is what it needs.
+    let kept = node.bases.list().unwrap_or_default();
+    let containers = match parts.engine.list_all().await {
+        Ok(containers) => containers,
+        Err(error) => {
+            tracing::debug!(error = %error, "containers could not be listed; looking again later");
+            return;
+        }
+    };
+    for base in kept.iter().filter(|base| !containers.iter().any(|(_, image)| image == base.as_str())) {
+        if let Err(error) = node.bases.forget(base) {
+            tracing::warn!(error = %error, "an image's config could not be forgotten");
+        }
     }
 }

@@ -14,6 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// How containers are to be saved, and custom images launched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SnapshotMode {
+    /// Directly where that is possible, else by Docker Engine; the job says which, and why.
+    #[default]
+    Auto,
+    /// Directly, or not at all.
+    Direct,
+    /// By Docker Engine: commit and push, pull and create.
+    Engine,
+}
+
 /// Plain settings of a worker.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -25,6 +37,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Jobs at once.
     pub concurrency: u16,
+    /// How containers are saved, and custom images launched.
+    pub snapshot: SnapshotMode,
     /// How GPUs are found.
     pub gpus: GpuInventory,
     /// How Docker is asked for GPUs.

@@ -156,13 +156,6 @@ fn bounds(s: &Settings) -> Result<(), ConfigError> {
             return Err(refuse(key, format!("it is {value}"), format!("write a number from {from} to {to}")));
         }
     }
-    if s.worker.snapshot == super::settings::Snapshot::Direct {
-        return Err(refuse(
-            "worker.snapshot",
-            "this version cannot save directly",
-            "write \"auto\" or \"engine\"",
-        ));
-    }
     if s.currency.trim().is_empty() {
         return Err(refuse("currency", "it is empty", "write what prices are in, as in \"TWD\""));
     }

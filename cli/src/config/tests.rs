@@ -134,7 +134,6 @@ fn what_does_not_belong_together_is_refused_with_a_hint() {
         ("[[mounts]]\ntarget = \"/a\"\nsource = \"/x/../..\"", "mounts"),
         ("[[catalog]]\nname = \"a\"\nimage = \"x\"\n[[catalog]]\nname = \"a\"\nimage = \"y\"", "catalog"),
         ("flavors = []", "flavors"),
-        ("[worker]\nsnapshot = \"direct\"", "worker.snapshot"),
     ] {
         let error = refused(file, &[]);
         assert!(

@@ -1,6 +1,6 @@
 //! From settings to ready parts.
 
-use crate::config::{GpuRequest, Gpus, Settings};
+use crate::config::{GpuRequest, Gpus, Settings, Snapshot};
 use crate::exit::Fail;
 use mothball_api::{Limits, ReadyCheck};
 use mothball_domain::name::NodeName;
@@ -184,6 +184,11 @@ pub(super) fn worker(
             gpu_request: match w.gpu_request {
                 GpuRequest::Nvidia => docker::GpuRequest::Nvidia,
                 GpuRequest::None => docker::GpuRequest::None,
+            },
+            snapshot: match w.snapshot {
+                Snapshot::Auto => mothball_worker::SnapshotMode::Auto,
+                Snapshot::Direct => mothball_worker::SnapshotMode::Direct,
+                Snapshot::Engine => mothball_worker::SnapshotMode::Engine,
             },
             publish_address: w.publish_address.clone(),
             network: w.network.clone(),

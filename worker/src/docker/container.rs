@@ -44,6 +44,17 @@ impl Engine {
         bytes.ok_or_else(|| DockerError::Answer { what, reason: "no size".into() })
     }
 
+    /// Every container of the node, stopped ones included: its id and its image's id.
+    pub async fn list_all(&self) -> Result<Vec<(String, String)>, DockerError> {
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        let answer =
+            self.call("list containers", self.limits.call, |d| async move {
+                d.list_containers(Some(options)).await
+            })
+            .await?;
+        Ok(answer.into_iter().map(|c| (c.id.unwrap_or_default(), c.image_id.unwrap_or_default())).collect())
+    }
+
     /// Every container with the label `mothball.container`, stopped ones included. Labels only suggest: a stranger's
     /// container can carry them, because commits copy labels into images.
     pub async fn list_labelled(&self) -> Result<Vec<LabelledContainer>, DockerError> {

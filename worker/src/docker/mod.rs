@@ -13,6 +13,7 @@ mod container;
 mod create;
 mod error;
 mod events;
+mod export;
 mod facts;
 mod host;
 mod image;
@@ -58,7 +59,7 @@ pub struct EngineLimits {
     pub call: Duration,
     /// Calls that start, stop, create or remove, or that measure a writable layer.
     pub slow: Duration,
-    /// A commit: Docker answers only when the whole layer is copied.
+    /// A commit or an export: Docker answers only when everything is copied on its disk.
     pub commit: Duration,
     /// Silence between two lines of a push or pull: a registry that puts tens of gigabytes in place says nothing
     /// for minutes.

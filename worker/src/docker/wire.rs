@@ -1,6 +1,6 @@
-//! HTTP to Docker Engine of our own, for answers that are streams of JSON lines.
+//! HTTP to Docker Engine of our own, for answers that are streams: of JSON lines, or of an archive's bytes.
 //!
-//! Dropping a [`Lines`] closes its connection, and Docker Engine then cancels the push or pull behind it (tried):
+//! Dropping a [`Lines`] or [`Pieces`] closes its connection, and Docker Engine then cancels the push or pull behind it (tried):
 //! a worker that lost its lease really stops.
 
 use super::host::DockerHost;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
-/// A request whose answer is a stream of JSON lines.
+/// A request whose answer is a stream.
 pub(super) struct Ask {
     /// What is wanted, for errors.
     pub(super) what: &'static str,
@@ -38,20 +38,31 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 /// Longest line: Docker's are a few hundred bytes.
 const LINE_BYTES_MAX: usize = 4 << 20;
 
-/// JSON lines of an answer.
+/// The body of an answer, piece by piece.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct Pieces {
     what: &'static str,
     body: Incoming,
-    buffer: BytesMut,
     idle: Option<Duration>,
     // Holds the task that drives the connection, and ends it when dropped.
     _connection: JoinSet<()>,
 }
 
+/// JSON lines of an answer.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pieces: Pieces,
+    buffer: BytesMut,
+}
+
 impl Engine {
-    /// Sends `ask` over a connection of its own and waits for the head of the answer.
+    /// Sends `ask` over a connection of its own and waits for the head of the answer, whose body is JSON lines.
     pub(super) async fn stream(&self, ask: Ask) -> Result<Lines, DockerError> {
+        Ok(Lines { pieces: self.pieces(ask).await?, buffer: BytesMut::new() })
+    }
+
+    /// Sends `ask` over a connection of its own and waits for the head of the answer.
+    pub(super) async fn pieces(&self, ask: Ask) -> Result<Pieces, DockerError> {
         let (what, limit) = (ask.what, ask.head);
         match tokio::time::timeout(limit, self.open(ask)).await {
             Ok(answer) => answer,
@@ -59,7 +70,7 @@ impl Engine {
         }
     }
 
-    async fn open(&self, ask: Ask) -> Result<Lines, DockerError> {
+    async fn open(&self, ask: Ask) -> Result<Pieces, DockerError> {
         let what = ask.what;
         let unreachable = |e: std::io::Error| DockerError::Unreachable {
             what,
@@ -89,8 +100,7 @@ impl Engine {
         if !status.is_success() {
             return Err(refusal(what, status, answer.into_body()).await);
         }
-        let body = answer.into_body();
-        Ok(Lines { what, body, buffer: BytesMut::new(), idle: ask.idle, _connection: connection })
+        Ok(Pieces { what, body: answer.into_body(), idle: ask.idle, _connection: connection })
     }
 }
 
@@ -129,16 +139,10 @@ async fn refusal(what: &'static str, status: StatusCode, body: Incoming) -> Dock
     DockerError::Refused { what, status: status.as_u16(), message }
 }
 
-impl Lines {
-    /// The next line; none at the end of the stream. Safe to drop and call again: nothing is lost.
-    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, DockerError> {
+impl Pieces {
+    /// The next bytes, never none of them; nothing at the end of the answer. Safe to drop and call again.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, DockerError> {
         loop {
-            if let Some(line) = self.take_line() {
-                return self.parse(&line).map(Some);
-            }
-            if self.buffer.len() > LINE_BYTES_MAX {
-                return Err(DockerError::Answer { what: self.what, reason: "a line without an end".into() });
-            }
             let frame = match self.idle {
                 None => self.body.frame().await,
                 Some(limit) => match tokio::time::timeout(limit, self.body.frame()).await {
@@ -147,17 +151,37 @@ impl Lines {
                 },
             };
             match frame {
+                None => return Ok(None),
+                Some(Err(e)) => return Err(broken(self.what, &e)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+impl Lines {
+    /// The next line; none at the end of the stream. Safe to drop and call again: nothing is lost.
+    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, DockerError> {
+        loop {
+            if let Some(line) = self.take_line() {
+                return self.parse(&line).map(Some);
+            }
+            if self.buffer.len() > LINE_BYTES_MAX {
+                return Err(DockerError::Answer {
+                    what: self.pieces.what,
+                    reason: "a line without an end".into(),
+                });
+            }
+            match self.pieces.next().await? {
                 None if self.buffer.is_empty() => return Ok(None),
                 None => {
                     let rest = self.buffer.split();
                     return self.parse(&rest).map(Some);
                 }
-                Some(Err(e)) => return Err(broken(self.what, &e)),
-                Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        self.buffer.extend_from_slice(data);
-                    }
-                }
+                Some(data) => self.buffer.extend_from_slice(&data),
             }
         }
     }
@@ -177,8 +201,10 @@ impl Lines {
     }
 
     fn parse<T: DeserializeOwned>(&self, line: &[u8]) -> Result<T, DockerError> {
-        serde_json::from_slice(line)
-            .map_err(|e| DockerError::Answer { what: self.what, reason: format!("a line is no JSON: {e}") })
+        serde_json::from_slice(line).map_err(|e| DockerError::Answer {
+            what: self.pieces.what,
+            reason: format!("a line is no JSON: {e}"),
+        })
     }
 }
 

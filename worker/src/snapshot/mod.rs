@@ -17,7 +17,7 @@ use crate::freeze::Freeze;
 use crate::halt::{Halt, Stop};
 use mothball_domain::container::Container;
 use mothball_domain::failure::{Failure, FailureClass};
-use mothball_domain::image::ImageRef;
+use mothball_domain::image::{ImageRef, repository};
 use mothball_domain::job::{JobSpec, PauseMode, Step, Then};
 use mothball_store::Effect;
 use preflight::Ready;
@@ -78,6 +78,7 @@ async fn save(
     request: &Request,
     ready: &Ready,
 ) -> Result<Effect, Halt> {
+    let repo = repository(&attempt.job.project, &request.image.name);
     attempt.step(Step::Read).await?;
     if !engine::is_committed(attempt).await? {
         if request.pause == PauseMode::Never {
@@ -96,7 +97,8 @@ async fn save(
         }
         attempt.save().await?;
     }
-    finish::to_registry(attempt, container, request, ready).await?;
+    let digest = engine::to_registry(attempt, &repo, container, ready).await?;
+    finish::prove(attempt, container, request, &repo, &digest).await?;
     Ok(Effect::None)
 }
 
@@ -113,11 +115,13 @@ async fn save_and_remove(
         attempt.note("The container was frozen although that was not wanted: without it, what it wrote last would be lost with it.");
     }
     attempt.step(Step::Read).await?;
+    let repo = repository(&attempt.job.project, &request.image.name);
     let limit = attempt.parts.settings.frozen_max;
     let freeze = Freeze::begin(attempt, &ready.facts.id).await?;
     let saving = async {
         attempt.checkpoint.committed = Some(engine::commit(attempt, ready).await?);
-        finish::to_registry(attempt, container, request, ready).await
+        let digest = engine::to_registry(attempt, &repo, container, ready).await?;
+        finish::prove(attempt, container, request, &repo, &digest).await
     };
     let saved = tokio::time::timeout(limit, saving).await.unwrap_or_else(|_| {
         let sentence = format!("the save took longer than the {} s a container may stay frozen", limit.as_secs());

@@ -6,6 +6,7 @@ use crate::attempt::Attempt;
 use crate::docker::{ContainerFacts, ContainerStatus};
 use crate::halt::Halt;
 use crate::run::refused;
+use crate::way::Way;
 use mothball_domain::container::Container;
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_image::oci::ContainerConfig;
@@ -22,6 +23,8 @@ pub(crate) struct Ready {
     pub(crate) base: Option<ContainerConfig>,
     /// Bytes in its writable layer.
     pub(crate) writable_bytes: u64,
+    /// How it is saved.
+    pub(crate) way: Way,
 }
 
 /// What the preflight found.
@@ -74,8 +77,27 @@ pub(crate) async fn check(
         })?),
         None => None,
     };
-    attempt.note("Saved by Docker commit and push (way: engine).");
-    Ok(Found::Container(Box::new(Ready { facts, base, writable_bytes })))
+    let info = attempt.until_stopped(engine.info()).await?;
+    let way = attempt.node.reach.of_container(&info, &facts);
+    note_way(attempt, &way)?;
+    Ok(Found::Container(Box::new(Ready { facts, base, writable_bytes, way })))
+}
+
+/// Tells the job's owner which way the save takes, and why not the direct one.
+fn note_way(attempt: &mut Attempt, way: &Way) -> Result<(), Halt> {
+    match way {
+        Way::Direct(_) => attempt.note("Saved directly from the container's layer (way: direct)."),
+        Way::Engine(why) => {
+            attempt.note(format!("Saved by Docker commit and push (way: engine), because {why}."))
+        }
+        Way::Closed(why) => {
+            return Err(refused(
+                format!("the container cannot be saved directly: {why}"),
+                "Ask the operator to set worker.snapshot to \"auto\", or to let the worker read Docker's overlay2 layers.",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Anonymous volumes hold data that no image has: a removal would lose it.

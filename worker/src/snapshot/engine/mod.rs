@@ -1,25 +1,25 @@
-//! read and upload, the way of Docker Engine: commit and push.
+//! The way of Docker Engine: read by commit (here), upload and finish by push ([`push`]).
 //!
 //! Docker writes the container's run-time environment into what it commits, twice, and its push would carry that into the
 //! registry. So values that the image itself does not have are blanked at the commit, and the commit is taken once more from
 //! an empty container of it: what is pushed has never held them. Names and labels go when the config is written anew.
 
+mod push;
+
+pub(super) use push::to_registry;
+
 use super::preflight::Ready;
 use crate::attempt::Attempt;
 use crate::docker::{CommitRequest, CreateRequest, GpuRequest};
 use crate::halt::Halt;
-use mothball_domain::failure::FailureClass;
 use mothball_domain::id::JobId;
-use mothball_image::{COMMIT_COMMENT, RegistryError};
+use mothball_image::COMMIT_COMMENT;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// The label of images that a job has made on the node.
 pub(super) const JOB_LABEL: &str = "mothball.job";
 /// The label of the empty container.
 pub(super) const CARRIER_LABEL: &str = "mothball.carrier";
-/// How long a registry may take to say what ails it.
-const WORDS_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whether an earlier attempt of this job has committed the container, and the node still has the image.
 pub(super) async fn is_committed(attempt: &mut Attempt) -> Result<bool, Halt> {
@@ -105,57 +105,6 @@ async fn take_once_more(
 /// The name of a job's empty container.
 pub(super) fn carrier(job: JobId) -> String {
     format!("mothball-carrier-{job}")
-}
-
-/// Pushes the committed image under a tag of the job's own, and returns the manifest's digest.
-pub(super) async fn push(attempt: &mut Attempt, repo: &str, tag: &str) -> Result<String, Halt> {
-    let engine = attempt.parts.engine.clone();
-    let repository = format!("{}/{repo}", attempt.parts.registry.host());
-    let image = attempt.checkpoint.committed.clone().unwrap_or_default();
-    engine.tag_image(&image, &repository, tag).await?;
-    let pushed = push_once(attempt, &repository, tag).await;
-    let Err(Halt::Failed(failure)) = &pushed else { return pushed };
-    if failure.class == FailureClass::Registry
-        && let Some(words) = in_the_registrys_words(attempt, repo).await
-    {
-        return Err(words.failure().into());
-    }
-    if failure.class == FailureClass::Auth {
-        // Credentials change and tokens end in the middle of a long push. Once more, with what the file holds now.
-        tracing::info!(
-            "the registry refused the credentials; pushing once more with those that are there now"
-        );
-        return push_once(attempt, &repository, tag).await;
-    }
-    pushed
-}
-
-/// Docker tells the status of a registry that broke, and not its words: 500 may be a full disk. So it is asked by ourselves
-/// for what Docker wanted, an upload.
-async fn in_the_registrys_words(attempt: &Attempt, repo: &str) -> Option<RegistryError> {
-    let registry = &attempt.parts.registry;
-    let asked = async {
-        let upload = registry.start_upload(repo).await?;
-        registry.cancel_upload(upload).await
-    };
-    let error = tokio::time::timeout(WORDS_LIMIT, asked).await.ok()?.err()?;
-    matches!(error, RegistryError::Disk { .. } | RegistryError::Quota { .. }).then_some(error)
-}
-
-async fn push_once(attempt: &mut Attempt, repository: &str, tag: &str) -> Result<String, Halt> {
-    let engine = attempt.parts.engine.clone();
-    let auth = crate::launch::credentials(attempt)?;
-    let report = attempt.reporter();
-    let (mut sent, mut reused) = (0, 0);
-    let progress = |p: crate::docker::PushProgress| {
-        (sent, reused) = (p.bytes_done, p.bytes_reused);
-        report(p.bytes_done, p.bytes_total);
-    };
-    let pushed = engine.push(repository, tag, auth.as_ref(), progress, attempt.stop.token()).await;
-    attempt.parts.metrics.bytes_uploaded.inc_by(sent.saturating_sub(reused));
-    attempt.parts.metrics.bytes_reused.inc_by(reused);
-    attempt.stop.check()?;
-    Ok(pushed?.digest)
 }
 
 #[cfg(test)]
