@@ -1,5 +1,6 @@
 //! A job: what is to be done, how far it is, and what happened to it.
 
+use crate::exclude::Exclude;
 use crate::failure::Failure;
 use crate::id::{ContainerId, Fence, JobId};
 use crate::image::{Digest, ImageRef};
@@ -107,6 +108,9 @@ pub enum JobSpec {
         pause: PauseMode,
         /// Whether data in anonymous volumes may be lost when the container is deleted.
         discard_volumes: bool,
+        /// What is left out.
+        #[serde(default)]
+        excludes: Vec<Exclude>,
     },
     /// Delete a container; how it was launched stands in its record.
     Delete,
@@ -433,6 +437,13 @@ mod tests {
             finished_at: None,
             next_attempt_at: None,
         }
+    }
+
+    #[test]
+    fn a_save_that_was_recorded_before_there_were_excludes_leaves_nothing_out() {
+        let old = r#"{"kind": "snapshot", "image": "a:b", "then": "keep", "pause": "auto", "discard_volumes": false}"#;
+        let JobSpec::Snapshot { excludes, .. } = serde_json::from_str(old).unwrap() else { panic!("{old}") };
+        assert!(excludes.is_empty());
     }
 
     #[test]

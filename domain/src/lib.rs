@@ -7,6 +7,7 @@
 //! | [`image`] | image references, digests, image records |
 //! | [`job`] | a job, its specification, steps, checkpoint, progress and history |
 //! | [`state`] | the job state machine: one pure total function |
+//! | [`exclude`] | what a save leaves out: patterns over paths |
 //! | [`failure`] | what can go wrong, in classes a person understands |
 //! | [`retry`] | how long to wait before the next attempt or the next wake-up |
 //! | [`container`] | a container, how it was launched, what it has cost |
@@ -19,6 +20,7 @@
 
 pub mod billing;
 pub mod container;
+pub mod exclude;
 pub mod failure;
 pub mod flavor;
 pub mod id;

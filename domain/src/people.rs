@@ -1,5 +1,6 @@
 //! Projects, users, roles and keys, and who may do what.
 
+use crate::exclude::Exclude;
 use crate::name::{ProjectName, UserName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,22 @@ pub struct Project {
     /// Most images; none for no limit.
     #[serde(default)]
     pub quota_images: Option<u32>,
+    /// What every save of its containers leaves out, unless the save says otherwise.
+    #[serde(default)]
+    pub excludes: Vec<Exclude>,
+}
+
+impl Project {
+    /// What a save leaves out that asks for `own` as well: the project's patterns first, none twice.
+    pub fn excludes_with(&self, own: &[Exclude]) -> Vec<Exclude> {
+        let mut all: Vec<Exclude> = Vec::with_capacity(self.excludes.len() + own.len());
+        for pattern in self.excludes.iter().chain(own) {
+            if !all.contains(pattern) {
+                all.push(pattern.clone());
+            }
+        }
+        all
+    }
 }
 
 /// A person or program that has keys.
@@ -123,6 +140,16 @@ pub struct AuditEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_save_leaves_out_what_the_project_and_it_say_once() {
+        let patterns = |all: &[&str]| all.iter().map(|p| Exclude::new(*p).unwrap()).collect::<Vec<_>>();
+        let old = r#"{"name": "p", "members": {}, "created_at": "1970-01-01T00:00:00Z"}"#;
+        let mut project: Project = serde_json::from_str(old).unwrap();
+        assert_eq!(project.excludes_with(&patterns(&["a"])), patterns(&["a"]));
+        project.excludes = patterns(&["*.ckpt", "/tmp"]);
+        assert_eq!(project.excludes_with(&patterns(&["b", "/tmp", "b"])), patterns(&["*.ckpt", "/tmp", "b"]));
+    }
 
     #[test]
     fn who_may_do_what() {

@@ -114,7 +114,13 @@ fn request(spec: JobSpec, target: Target) -> Result<Submission> {
 
 fn save(number: usize, container: ContainerId) -> Result<Submission> {
     let image = format!("base:v{number}").parse()?;
-    let spec = JobSpec::Snapshot { image, then: Then::Keep, pause: PauseMode::Auto, discard_volumes: false };
+    let spec = JobSpec::Snapshot {
+        image,
+        then: Then::Keep,
+        pause: PauseMode::Auto,
+        discard_volumes: false,
+        excludes: Vec::new(),
+    };
     request(spec, Target::Container(container))
 }
 

@@ -157,6 +157,7 @@ const CLAUSES: &[Clause] = clauses![
     people:
         users_and_projects_are_made_once,
         members_come_and_go,
+        a_project_keeps_what_its_saves_leave_out,
         a_key_works_until_it_is_revoked,
         a_key_works_until_its_time_is_over;
     history:

@@ -9,6 +9,7 @@ mod catalog;
 mod containers;
 mod docs;
 mod events;
+mod excludes;
 mod images;
 mod jobs;
 mod keys;

@@ -2,6 +2,7 @@
 //! number, name and history.
 
 use super::docs::Refused;
+use super::excludes;
 use super::snapshots::user_tag;
 use super::views::{Job, ParkRequest, Problem, WakeRequest};
 use crate::access::{NamedProject, Principal};
@@ -53,6 +54,7 @@ async fn park(
             ImageRef { name: found.image_name.clone(), tag: user_tag(&app, &found.image_name, &tag)? }
         }
     };
+    let excludes = excludes::of_save(&app, &found.project, &asked.exclude, asked.default_excludes).await?;
     let order = Order {
         subject: format!("container {} ({}) as {image}", found.name, found.id),
         spec: JobSpec::Snapshot {
@@ -60,6 +62,7 @@ async fn park(
             then: Then::Park,
             pause: PauseMode::Auto,
             discard_volumes: asked.discard_volumes,
+            excludes,
         },
         project: found.project,
         target: Target::Container(found.id),

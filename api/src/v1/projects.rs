@@ -1,6 +1,7 @@
 //! Projects.
 
 use super::docs::Refused;
+use super::excludes;
 use super::page::{PageQuery, paged};
 use super::views::{Code, List, Problem, Project, ProjectPatch, ProjectRequest};
 use crate::access::{Principal, authorize, shortened};
@@ -29,6 +30,7 @@ pub(super) fn shown(project: &people::Project, caller: &Caller) -> Project {
         created_at: project.created_at,
         quota_bytes: project.quota_bytes,
         quota_images: project.quota_images,
+        excludes: project.excludes.iter().map(ToString::to_string).collect(),
         role: caller.role,
     }
 }
@@ -104,7 +106,7 @@ async fn show_one(
     Ok(Json(shown(&project, &caller)))
 }
 
-/// Changes a project's quota (operators: it is what they grant).
+/// Changes a project: its quota (operators: it is what they grant), what its saves leave out (its admins).
 #[utoipa::path(
     patch, path = "/v1/projects/{project}", tag = "people", request_body = ProjectPatch,
     params(("project" = String, Path, description = "Its name")),
@@ -117,21 +119,24 @@ async fn change(
     Body(patch): Body<ProjectPatch>,
 ) -> Result<Json<Project>, Problem> {
     let (caller, project) = find(&app, &principal, &which).await?;
-    authorize(&caller, &Action::See, format_args!("project {}", project.name))?;
-    principal.operator()?;
-    let bytes = patch.quota_bytes.unwrap_or(project.quota_bytes);
-    let images = patch.quota_images.unwrap_or(project.quota_images);
-    let changed = app.parts.store.set_quota(&project.name, bytes, images).await?;
-    let changed = changed.ok_or_else(|| Problem::not_found(format_args!("project {}", project.name)))?;
-    let what = serde_json::to_string(&patch).unwrap_or_default();
-    submit::audit(
-        &app,
-        &principal,
-        Some(&project.name),
-        "project.change",
-        &format!("project {}", project.name),
-        &what,
-    )
-    .await;
+    let what = format!("project {}", project.name);
+    let limits = patch.quota_bytes.is_some() || patch.quota_images.is_some();
+    authorize(&caller, if limits { &Action::See } else { &Action::Manage }, &what)?;
+    if limits {
+        principal.operator()?;
+    }
+    let excludes = patch.excludes.as_ref().map(|texts| excludes::read("excludes", texts)).transpose()?;
+    let gone = || Problem::not_found(&what);
+    let mut changed = project.clone();
+    if let Some(excludes) = &excludes {
+        changed = app.parts.store.set_excludes(&project.name, excludes).await?.ok_or_else(gone)?;
+    }
+    if limits {
+        let bytes = patch.quota_bytes.unwrap_or(project.quota_bytes);
+        let images = patch.quota_images.unwrap_or(project.quota_images);
+        changed = app.parts.store.set_quota(&project.name, bytes, images).await?.ok_or_else(gone)?;
+    }
+    let detail = serde_json::to_string(&patch).unwrap_or_default();
+    submit::audit(&app, &principal, Some(&project.name), "project.change", &what, &detail).await;
     Ok(Json(shown(&changed, &caller)))
 }

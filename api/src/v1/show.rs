@@ -46,9 +46,9 @@ fn job_with(job: &Job, container: Option<&Container>) -> views::Job {
         JobSpec::Launch => container.and_then(|c| launched_digest(job, c)),
         _ => None,
     };
-    let then = match &job.spec {
-        JobSpec::Snapshot { then, .. } => Some(*then),
-        _ => None,
+    let (then, excludes) = match &job.spec {
+        JobSpec::Snapshot { then, excludes, .. } => (Some(*then), excludes.as_slice()),
+        _ => (None, [].as_slice()),
     };
     let progress = job.progress.unwrap_or_default();
     views::Job {
@@ -91,6 +91,7 @@ fn job_with(job: &Job, container: Option<&Container>) -> views::Job {
         notes: job.notes.clone(),
         cancel_requested: job.cancel_requested,
         then,
+        excludes: excludes.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `POST /v1/containers/{container}/snapshots`: saves a container as an image, or says what that would mean.
 
 use super::docs::Refused;
+use super::excludes;
 use super::launch::name_and_tag;
 use super::views::{Code, Job, Preflight, Problem, SnapshotRequest};
 use crate::access::{NamedProject, Principal};
@@ -53,6 +54,7 @@ async fn save(
     let found = containers::find_own(&app, &principal, named.as_deref(), &which).await?;
     let image =
         ImageRef { name: found.image_name.clone(), tag: user_tag(&app, &found.image_name, &asked.tag)? };
+    let excludes = excludes::of_save(&app, &found.project, &asked.exclude, asked.default_excludes).await?;
     if asked.dry_run {
         return Ok(Json(preflight(&app, &found, &image, &asked).await?).into_response());
     }
@@ -63,6 +65,7 @@ async fn save(
             then: asked.then,
             pause: asked.pause,
             discard_volumes: asked.discard_volumes,
+            excludes,
         },
         project: found.project,
         target: Target::Container(found.id),

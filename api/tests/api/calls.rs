@@ -106,6 +106,48 @@ async fn a_dry_run_says_what_a_save_would_mean_and_starts_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_save_leaves_out_is_its_own_and_its_projects() {
+    let world = World::new().await;
+    let id = world.ready("ann", "box").await;
+    let path = format!("/v1/containers/{id}/snapshots");
+    let patch = |excludes: Value| json!({ "excludes": excludes });
+    let change = async |user: &'static str, excludes| {
+        world.call(user, "PATCH", "/v1/projects/default", patch(excludes)).await
+    };
+    change("ann", json!(["*.ckpt"])).await.refused(403, "forbidden");
+    change("eve", json!(["*.ckpt"])).await.refused(404, "not_found");
+    change("boss", json!(["[a"])).await.refused(422, "invalid");
+    let changed = change("boss", json!(["*.ckpt", "/tmp"])).await.is(200).json();
+    assert_eq!(changed["excludes"], json!(["*.ckpt", "/tmp"]));
+    world
+        .call("boss", "PATCH", "/v1/projects/default", json!({"excludes": [], "quota_images": 9}))
+        .await
+        .refused(403, "forbidden");
+
+    let body = json!({"tag": "a", "exclude": ["/data/tmp/", "/tmp"]});
+    let job = world.post("ann", &path, body.clone()).await.is(202).job();
+    assert_eq!(job.excludes, ["*.ckpt", "/tmp", "/data/tmp/"]);
+    assert_eq!(world.post("ann", &path, body).await.is(200).job().id, job.id);
+    // Another request in every respect that counts.
+    for other in [
+        json!({"tag": "a"}),
+        json!({"tag": "a", "exclude": ["/data/tmp/", "/tmp"], "default_excludes": false}),
+    ] {
+        world.post("ann", &path, other).await.refused(409, "conflict");
+    }
+    world.succeed(job.id).await;
+    let job = world.post("ann", &path, json!({"tag": "b", "default_excludes": false})).await.is(202).job();
+    assert_eq!(job.excludes, [""; 0]);
+    world.succeed(job.id).await;
+    let job = world
+        .post("ann", &format!("/v1/containers/{id}/park"), json!({"exclude": ["x"]}))
+        .await
+        .is(202)
+        .job();
+    assert_eq!(job.excludes, ["*.ckpt", "/tmp", "x"]);
+}
+
+#[tokio::test]
 async fn protection_stops_and_starts_and_deletes() {
     let world = World::new().await;
     let id = world.ready("ann", "box").await;

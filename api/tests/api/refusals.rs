@@ -88,6 +88,12 @@ async fn a_save_checks_every_field() {
         (json!({"tag": "a", "then": "burn"}), "invalid"),
         (json!({"tag": "a", "pause": true}), "invalid"),
         (json!({"tag": "a", "dry_run": "yes"}), "invalid"),
+        (json!({"tag": "a", "exclude": "*.ckpt"}), "invalid"),
+        (json!({"tag": "a", "exclude": ["[a"]}), "invalid"),
+        (json!({"tag": "a", "exclude": ["!a"]}), "invalid"),
+        (json!({"tag": "a", "exclude": ["/a/../b"]}), "invalid"),
+        (json!({"tag": "a", "exclude": ["/"]}), "invalid"),
+        (json!({"tag": "a", "exclude": (0..65).map(|n| n.to_string()).collect::<Vec<_>>()}), "invalid"),
     ];
     for (body, code) in table {
         world.post("ann", "/v1/containers/box/snapshots", body.clone()).await.refused(422, code);

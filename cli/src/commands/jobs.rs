@@ -153,6 +153,7 @@ fn show(job: &Job) -> String {
         ),
         ("container", container(job)),
         ("image", job.image.clone().unwrap_or_default()),
+        ("leaves out", job.excludes.join(", ")),
         ("digest", job.digest.clone().unwrap_or_default()),
         ("size", job.size_bytes.map(human::bytes).unwrap_or_default()),
         ("node", job.node.clone().unwrap_or_default()),

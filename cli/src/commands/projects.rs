@@ -38,6 +38,16 @@ enum ProjectsCommand {
         #[arg(long)]
         images: Option<String>,
     },
+    /// Sets what every save of a project leaves out (its admins).
+    Excludes {
+        name: String,
+        /// Patterns as in .gitignore, with paths of the container: /root/.cache, '*.ckpt'. They replace those there are.
+        #[arg(value_name = "PATTERN", required_unless_present = "none")]
+        patterns: Vec<String>,
+        /// Nothing.
+        #[arg(long, conflicts_with = "patterns")]
+        none: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,6 +104,11 @@ pub(crate) async fn run(args: ProjectsArgs, cx: &Context) -> Result<(), Fail> {
             let project: Project = client.patch(&["projects", &name], &patch).await?;
             cx.show(&project, show)
         }
+        ProjectsCommand::Excludes { name, patterns, none: _ } => {
+            let patch = ProjectPatch { excludes: Some(patterns), ..ProjectPatch::default() };
+            let project: Project = client.patch(&["projects", &name], &patch).await?;
+            cx.show(&project, show)
+        }
         ProjectsCommand::Members(command) => members(command, cx).await,
     }
 }
@@ -132,7 +147,7 @@ fn quota(bytes: Option<&str>, images: Option<&str>) -> Result<ProjectPatch, Fail
             Some(Some(count))
         }
     };
-    Ok(ProjectPatch { quota_bytes, quota_images })
+    Ok(ProjectPatch { quota_bytes, quota_images, excludes: None })
 }
 
 pub(super) fn role(role: Role) -> &'static str {
@@ -159,6 +174,7 @@ fn show(p: &Project) -> String {
         ("your role", p.role.map(|r| role(r).to_owned()).unwrap_or_default()),
         ("most bytes", p.quota_bytes.map_or_else(|| "no limit".to_owned(), human::bytes)),
         ("most images", p.quota_images.map_or_else(|| "no limit".to_owned(), |n| n.to_string())),
+        ("saves leave out", p.excludes.join(", ")),
         ("created", ago(p.created_at)),
     ]);
     format!("{facts}\n\n{}", member_table(p))

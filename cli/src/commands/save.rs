@@ -26,11 +26,25 @@ pub(crate) struct SaveArgs {
     /// Only says what the save would mean.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    leave_out: LeaveOut,
     /// When the container is frozen: as short as can be, from the first byte, or not at all.
     #[arg(long, value_enum, default_value_t = Pause::Auto)]
     pause: Pause,
     #[command(flatten)]
     wait: Wait,
+}
+
+/// What a save leaves out.
+#[derive(Debug, Args)]
+struct LeaveOut {
+    /// Leaves out what the pattern matches; may be given several times. As in .gitignore, with paths of the container:
+    /// /root/.cache, '*.ckpt'.
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Saves what the project's own patterns leave out.
+    #[arg(long)]
+    no_default_excludes: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -52,6 +66,8 @@ pub(crate) async fn save(args: SaveArgs, cx: &Context) -> Result<(), Fail> {
         },
         dry_run: args.dry_run,
         discard_volumes: args.discard_volumes,
+        exclude: args.leave_out.exclude,
+        default_excludes: !args.leave_out.no_default_excludes,
     };
     let path = ["containers", &args.container, "snapshots"];
     if args.dry_run {
@@ -104,12 +120,19 @@ pub(crate) struct ParkArgs {
     #[arg(long)]
     discard_volumes: bool,
     #[command(flatten)]
+    leave_out: LeaveOut,
+    #[command(flatten)]
     wait: Wait,
 }
 
 pub(crate) async fn park(args: ParkArgs, cx: &Context) -> Result<(), Fail> {
     let client = cx.client()?;
-    let request = ParkRequest { tag: args.tag, discard_volumes: args.discard_volumes };
+    let request = ParkRequest {
+        tag: args.tag,
+        discard_volumes: args.discard_volumes,
+        exclude: args.leave_out.exclude,
+        default_excludes: !args.leave_out.no_default_excludes,
+    };
     let job: Job = client.post(&["containers", &args.container, "park"], &request).await?;
     submitted::one(cx, &client, job, args.wait).await
 }

@@ -5,6 +5,7 @@ use crate::db::tx::Tx;
 use crate::ops::transact;
 use crate::{Page, Store, StoreError, keys};
 use jiff::Timestamp;
+use mothball_domain::exclude::Exclude;
 use mothball_domain::name::{ProjectName, UserName};
 use mothball_domain::people::{ApiKey, Project, Role, User};
 
@@ -94,6 +95,15 @@ impl Store {
         transact!(self, |tx| set_quota(tx, project, bytes, images).await)
     }
 
+    /// Changes what the saves of a project leave out. None when there is no such project. Idempotent.
+    pub async fn set_excludes(
+        &self,
+        project: &ProjectName,
+        excludes: &[Exclude],
+    ) -> Result<Option<Project>, StoreError> {
+        transact!(self, |tx| set_excludes(tx, project, excludes).await)
+    }
+
     /// Records a key. Idempotent: the same secret again gives the key there is.
     pub async fn create_key(&self, draft: &KeyDraft) -> Result<ApiKey, StoreError> {
         transact!(self, |tx| create_key(tx, draft).await)
@@ -170,6 +180,7 @@ async fn create_project(tx: &mut Tx<'_>, name: &ProjectName) -> Result<(Project,
         created_at: now,
         quota_bytes: None,
         quota_images: None,
+        excludes: Vec::new(),
     };
     tx.put(&keys::project(name), &project)?;
     tx.add(keys::PROJECTS, name.as_str(), 0);
@@ -209,6 +220,17 @@ async fn set_quota(
     let Some(mut record) = tx.get::<Project>(&keys::project(project)).await? else { return Ok(None) };
     record.quota_bytes = bytes;
     record.quota_images = images;
+    tx.put(&keys::project(project), &record)?;
+    Ok(Some(record))
+}
+
+async fn set_excludes(
+    tx: &mut Tx<'_>,
+    project: &ProjectName,
+    excludes: &[Exclude],
+) -> Result<Option<Project>, StoreError> {
+    let Some(mut record) = tx.get::<Project>(&keys::project(project)).await? else { return Ok(None) };
+    record.excludes = excludes.to_vec();
     tx.put(&keys::project(project), &record)?;
     Ok(Some(record))
 }

@@ -1,7 +1,8 @@
 //! Projects, users, members and keys.
 
 use crate::world::*;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use mothball_domain::exclude::Exclude;
 use mothball_domain::people::Role;
 use mothball_harness::wait::eventually;
 use mothball_store::KeyDraft;
@@ -63,6 +64,20 @@ pub(crate) async fn members_come_and_go(w: &World) -> Result<()> {
     let limited = w.store.set_quota(&project("p"), Some(5), None).await?;
     ensure!(limited.is_some_and(|p| p.quota_bytes == Some(5) && p.quota_images.is_none()));
     ensure!(w.store.set_quota(&project("none"), None, None).await?.is_none());
+    Ok(())
+}
+
+pub(crate) async fn a_project_keeps_what_its_saves_leave_out(w: &World) -> Result<()> {
+    w.store.create_project(&project("p")).await?;
+    let excludes = [Exclude::new("*.ckpt")?, Exclude::new("/tmp")?];
+    for _ in 0..2 {
+        let changed = w.store.set_excludes(&project("p"), &excludes).await?.context("the project")?;
+        ensure!(changed.excludes == excludes);
+    }
+    w.store.set_quota(&project("p"), Some(5), None).await?;
+    let read = w.store.project(&project("p")).await?.context("the project")?;
+    ensure!(read.excludes == excludes && read.quota_bytes == Some(5));
+    ensure!(w.store.set_excludes(&project("none"), &excludes).await?.is_none());
     Ok(())
 }
 

@@ -87,7 +87,13 @@ pub(crate) fn new_container(name: &str, gpus: u32) -> Target {
 }
 
 pub(crate) fn snapshot(to: &str, then: Then) -> JobSpec {
-    JobSpec::Snapshot { image: image(to), then, pause: PauseMode::Auto, discard_volumes: false }
+    JobSpec::Snapshot {
+        image: image(to),
+        then,
+        pause: PauseMode::Auto,
+        discard_volumes: false,
+        excludes: Vec::new(),
+    }
 }
 
 /// A request of ann's for project p.

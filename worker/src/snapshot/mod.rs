@@ -16,6 +16,7 @@ use crate::delete::check_node;
 use crate::freeze::Freeze;
 use crate::halt::{Halt, Stop};
 use mothball_domain::container::Container;
+use mothball_domain::exclude::Exclude;
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_domain::image::{ImageRef, repository};
 use mothball_domain::job::{JobSpec, PauseMode, Step, Then};
@@ -28,14 +29,15 @@ pub(crate) struct Request {
     pub(crate) then: Then,
     pub(crate) pause: PauseMode,
     pub(crate) discard_volumes: bool,
+    pub(crate) excludes: Vec<Exclude>,
 }
 
 /// Saves the job's container, and removes it if the request says so.
 pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
-    let JobSpec::Snapshot { image, then, pause, discard_volumes } = attempt.job.spec.clone() else {
+    let JobSpec::Snapshot { image, then, pause, discard_volumes, excludes } = attempt.job.spec.clone() else {
         return Err(Failure::permanent(FailureClass::Internal, "not a snapshot job").into());
     };
-    let request = Request { image, then, pause, discard_volumes };
+    let request = Request { image, then, pause, discard_volumes, excludes };
     let done = steps(attempt, &request).await;
     if !goes_on_from_here(attempt, then, &done) {
         leftovers::remove_of_job(attempt, &request.image).await;

@@ -8,6 +8,7 @@ use crate::halt::Halt;
 use crate::run::refused;
 use crate::way::Way;
 use mothball_domain::container::Container;
+use mothball_domain::exclude::Exclude;
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_image::oci::ContainerConfig;
 
@@ -56,6 +57,7 @@ pub(crate) async fn check(
         let sentence = "the container is being removed";
         return Err(Failure::transient(FailureClass::Engine, sentence).into());
     }
+    excludes(request)?;
     volumes(attempt, &facts, request)?;
     mounts::note(attempt, &facts).await;
     attempt.until_stopped(attempt.parts.registry.ping()).await?;
@@ -98,6 +100,18 @@ fn note_way(attempt: &mut Attempt, way: &Way) -> Result<(), Halt> {
         }
     }
     Ok(())
+}
+
+/// Docker commits all of a writable layer: whoever wants something kept out of the image must not be told that it was.
+fn excludes(request: &Request) -> Result<(), Halt> {
+    if request.excludes.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<&str> = request.excludes.iter().map(Exclude::as_str).collect();
+    Err(refused(
+        format!("this node saves by Docker commit, which cannot leave out {}", list.join(", ")),
+        "Delete or move these files and save without excludes (--no-default-excludes sets the project's own aside); or ask the operator for a node that saves directly.",
+    ))
 }
 
 /// Anonymous volumes hold data that no image has: a removal would lose it.

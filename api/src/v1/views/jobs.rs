@@ -74,6 +74,9 @@ pub struct Job {
     #[serde(default)]
     #[schema(schema_with = schemas::then)]
     pub then: Option<Then>,
+    /// snapshot: what is left out.
+    #[serde(default)]
+    pub excludes: Vec<String>,
 }
 
 /// How far a step is, in bytes.

@@ -21,6 +21,9 @@ pub struct Project {
     pub quota_bytes: Option<u64>,
     /// Most images; null for no limit.
     pub quota_images: Option<u32>,
+    /// What every save of its containers leaves out, unless the save declines it.
+    #[serde(default)]
+    pub excludes: Vec<String>,
     /// The caller's role in it; null for an operator who is no member.
     #[schema(schema_with = schemas::role)]
     pub role: Option<Role>,

@@ -39,7 +39,7 @@ pub struct LaunchRequest {
 }
 
 /// Saves a container as an image.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotRequest {
     /// The image's tag; its name is the base image's.
@@ -59,10 +59,32 @@ pub struct SnapshotRequest {
     /// Whether data in anonymous volumes may be lost when the container is deleted.
     #[serde(default)]
     pub discard_volumes: bool,
+    /// What is left out, as in `.gitignore`, with paths of the container: `/root/.cache`, `*.ckpt`. At most 64 patterns.
+    #[serde(default)]
+    #[schema(example = json!(["/root/.cache", "*.ckpt"]))]
+    pub exclude: Vec<String>,
+    /// Whether the project's own patterns are left out as well.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    pub default_excludes: bool,
+}
+
+impl Default for SnapshotRequest {
+    fn default() -> Self {
+        Self {
+            tag: String::new(),
+            then: Then::default(),
+            pause: PauseMode::default(),
+            dry_run: false,
+            discard_volumes: false,
+            exclude: Vec::new(),
+            default_excludes: true,
+        }
+    }
 }
 
 /// Parks a container: save, verify, delete, ready to be woken.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParkRequest {
     /// The image's tag; `park-YYYYMMDD-HHMMSS` when absent.
@@ -71,6 +93,19 @@ pub struct ParkRequest {
     /// Whether data in anonymous volumes may be lost.
     #[serde(default)]
     pub discard_volumes: bool,
+    /// What is left out, as for a save.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Whether the project's own patterns are left out as well.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    pub default_excludes: bool,
+}
+
+impl Default for ParkRequest {
+    fn default() -> Self {
+        Self { tag: None, discard_volumes: false, exclude: Vec::new(), default_excludes: true }
+    }
 }
 
 /// Wakes a parked container.
@@ -167,6 +202,9 @@ pub struct ProjectPatch {
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>)]
     pub quota_images: Option<Option<u32>>,
+    /// What every save of its containers leaves out, as in `.gitignore`; an empty list for nothing (project admins).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excludes: Option<Vec<String>>,
 }
 
 /// Gives a user a role in a project.
