@@ -124,6 +124,7 @@ const CLAUSES: &[Clause] = clauses![
         nobody_overtakes_who_waits_for_gpus,
         who_wants_more_than_any_node_has_blocks_nobody,
         a_drained_node_takes_nothing_new,
+        what_has_not_begun_on_a_drained_node_goes_elsewhere,
         a_launch_without_a_node_says_so_and_starts_when_one_comes,
         a_launch_whose_node_died_is_placed_anew,
         a_launch_that_died_half_way_is_woken_too,

@@ -141,15 +141,18 @@ async fn attend(tx: &mut Tx<'_>, id: JobId, attention: Attention) -> Result<Atte
     if job.state == JobState::Running {
         rescue(tx, &mut job, now).await?;
     }
-    let node_alive = node_alive(tx, &job, now, attention.alive_within).await?;
+    let standing = standing(tx, &job, now, attention.alive_within).await?;
+    let node_alive = standing != Standing::Silent;
     if !job.state.is_final() && job.cancel_requested && (!needs_thaw(&job) || !node_alive) {
         cancel_now(tx, &mut job, now).await?;
     }
     if node_alive && job.node.is_some() {
         job.waiting_for = None;
     }
-    if !job.state.is_final() && !node_alive {
-        without_node(tx, &mut job, now, attention).await?;
+    if !job.state.is_final() && standing != Standing::Up && can_move(&job) {
+        leave_node(tx, &mut job, now, standing).await?;
+    } else if !job.state.is_final() && !node_alive {
+        wait_for_node(tx, &mut job, now, attention).await?;
     }
     if !job.state.is_final() && job.spec == JobSpec::Launch && job.node.is_none() {
         place(tx, &mut job, now, attention).await?;
@@ -198,37 +201,71 @@ fn step_name(job: &Job) -> &'static str {
     job.step.map_or("its first step", |step| step.as_str())
 }
 
-async fn node_alive(
+/// Where the node of a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It works; or the job has no node.
+    Up,
+    /// It reports, and is to take nothing new.
+    Drained,
+    /// It does not report.
+    Silent,
+}
+
+async fn standing(
     tx: &mut Tx<'_>,
     job: &Job,
     now: Timestamp,
     alive_within: Duration,
-) -> Result<bool, StoreError> {
-    let Some(name) = &job.node else { return Ok(true) };
+) -> Result<Standing, StoreError> {
+    let Some(name) = &job.node else { return Ok(Standing::Up) };
     let node: Option<Node> = tx.get(&keys::node(name)).await?;
-    Ok(node.is_some_and(|n| placement::is_alive(&n, now, alive_within)))
+    Ok(match node {
+        Some(node) if placement::is_alive(&node, now, alive_within) => {
+            if node.drained {
+                Standing::Drained
+            } else {
+                Standing::Up
+            }
+        }
+        _ => Standing::Silent,
+    })
 }
 
-/// A job whose node does not report: a launch that made nothing yet goes elsewhere, the others wait, up to a limit.
-async fn without_node(
+/// Whether another node can do the job: a launch that nobody holds and that has made nothing yet.
+pub(crate) fn can_move(job: &Job) -> bool {
+    job.spec == JobSpec::Launch && job.state != JobState::Running && job.checkpoint.created.is_none()
+}
+
+/// Takes a launch that can move away from its node; the next look places it.
+pub(crate) async fn leave_node(
+    tx: &mut Tx<'_>,
+    job: &mut Job,
+    now: Timestamp,
+    standing: Standing,
+) -> Result<(), StoreError> {
+    let Some(name) = job.node.clone() else { return Ok(()) };
+    if let Some(id) = job.container
+        && let Some(before) = records::container(tx, id).await?
+    {
+        let mut container = before.clone();
+        placement::unplace(tx, job, &mut container).await?;
+        records::put_container(tx, Some(&before), &container)?;
+    }
+    let why = if standing == Standing::Drained { "is drained" } else { "does not report" };
+    job.note_event(now, "replaced", format!("node {name} {why}"));
+    (job.node, job.offered) = (None, false);
+    Ok(())
+}
+
+/// A job that only its silent node can do: it waits, up to a limit.
+async fn wait_for_node(
     tx: &mut Tx<'_>,
     job: &mut Job,
     now: Timestamp,
     attention: Attention,
 ) -> Result<(), StoreError> {
     let Some(name) = job.node.clone() else { return Ok(()) };
-    if job.spec == JobSpec::Launch && job.checkpoint.created.is_none() {
-        if let Some(id) = job.container
-            && let Some(before) = records::container(tx, id).await?
-        {
-            let mut container = before.clone();
-            placement::unplace(tx, job, &mut container).await?;
-            records::put_container(tx, Some(&before), &container)?;
-        }
-        job.note_event(now, "replaced", format!("node {name} does not report"));
-        job.node = None;
-        return Ok(());
-    }
     let last_word = tx.get::<Node>(&keys::node(&name)).await?.map_or(job.created_at, |n| n.heartbeat_at);
     let silent_ms = now.as_millisecond() - last_word.max(job.created_at).as_millisecond();
     if silent_ms > attention.gone_after.as_millis() as i64 {
@@ -252,7 +289,7 @@ pub(crate) async fn note_silent_node(
     now: Timestamp,
     alive_within: Duration,
 ) -> Result<(), StoreError> {
-    if !node_alive(tx, job, now, alive_within).await? {
+    if standing(tx, job, now, alive_within).await? == Standing::Silent {
         job.waiting_for = job.node.as_ref().map(silent);
     }
     Ok(())

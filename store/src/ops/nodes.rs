@@ -2,9 +2,11 @@
 
 use crate::db::Order;
 use crate::db::tx::Tx;
+use crate::ops::due::{Standing, can_move, leave_node};
 use crate::ops::placement::NODES_MAX;
 use crate::ops::{records, transact};
 use crate::{Store, StoreError, keys};
+use mothball_domain::id::JobId;
 use mothball_domain::name::NodeName;
 use mothball_domain::node::{Node, NodeReport, Reservations};
 
@@ -71,10 +73,33 @@ impl Store {
         Ok(all)
     }
 
-    /// Changes whether a node takes new containers; has launches that wait looked at when it does again. None when
-    /// there is no such node. Idempotent.
+    /// Changes whether a node takes new containers; has launches that wait looked at when it does again, and launches
+    /// that were placed on it and have not begun placed anew when it does not. None when there is no such node. Each
+    /// launch is moved by a step of its own: after a crash in between, the scheduler moves the rest as they come due.
+    /// Idempotent.
     pub async fn drain_node(&self, name: &NodeName, drained: bool) -> Result<Option<Node>, StoreError> {
-        transact!(self, |tx| drain(tx, name, drained).await)
+        let node: Result<Option<Node>, StoreError> = transact!(self, |tx| drain(tx, name, drained).await);
+        let Some(node) = node? else { return Ok(None) };
+        if drained {
+            self.clear_of_launches(name).await?;
+        }
+        Ok(Some(node))
+    }
+
+    async fn clear_of_launches(&self, name: &NodeName) -> Result<(), StoreError> {
+        const BATCH: usize = 200;
+        let (index, mut after) = (keys::jobs_on_node(name), None);
+        loop {
+            let members = self.db.scan(&index, after.as_deref(), Order::Ascending, BATCH).await?;
+            for id in members.iter().filter_map(|m| m.parse::<JobId>().ok()) {
+                let moved: Result<(), StoreError> = transact!(self, |tx| move_launch(tx, id, name).await);
+                moved?;
+            }
+            if members.len() < BATCH {
+                return Ok(());
+            }
+            after = members.into_iter().next_back();
+        }
     }
 
     /// Forgets a node, so that another machine may take its name. False when it still holds containers or does not exist.
@@ -144,6 +169,19 @@ async fn drain(tx: &mut Tx<'_>, name: &NodeName, drained: bool) -> Result<Option
     tx.put(&key, &node)?;
     records::wake_waiting(tx).await?;
     Ok(Some(node))
+}
+
+/// Takes a launch that has not begun away from a node that is drained.
+async fn move_launch(tx: &mut Tx<'_>, id: JobId, name: &NodeName) -> Result<(), StoreError> {
+    let Some(before) = records::job(tx, id).await? else { return Ok(()) };
+    let still_drained = tx.get::<Node>(&keys::node(name)).await?.is_some_and(|node| node.drained);
+    if before.state.is_final() || before.node.as_ref() != Some(name) || !can_move(&before) || !still_drained {
+        return Ok(());
+    }
+    let (now, mut job) = (tx.now().await?, before.clone());
+    leave_node(tx, &mut job, now, Standing::Drained).await?;
+    let due = job.next_attempt_at.map_or(now, |at| at.max(now));
+    records::put_job(tx, Some(&before), &job, due)
 }
 
 async fn forget(tx: &mut Tx<'_>, name: &NodeName) -> Result<bool, StoreError> {

@@ -108,6 +108,30 @@ pub(crate) async fn a_drained_node_takes_nothing_new(w: &World) -> Result<()> {
     Ok(())
 }
 
+pub(crate) async fn what_has_not_begun_on_a_drained_node_goes_elsewhere(w: &World) -> Result<()> {
+    w.node("n1", 2).await?;
+    let (begun, next) = (launch(w, "begun", 1).await?, launch(w, "next", 1).await?);
+    ensure!(begun.node == next.node && next.node == Some(node_name("n1")));
+    w.claimed(&begun).await?;
+    w.store.drain_node(&node_name("n1"), true).await?;
+    ensure!(w.job(begun.id).await?.node == Some(node_name("n1")), "what has begun is finished");
+    let moved = w.job(next.id).await?;
+    ensure!(moved.node.is_none() && of(w, &next).await?.gpus.is_empty());
+    ensure!(moved.events.iter().any(|e| e.event == "replaced" && e.detail.contains("drained")));
+    ensure!(w.store.claim(next.id, &node_name("n1"), "x", LONG).await? == Claim::NotDue);
+    w.attend(next.id).await?;
+    waits_for(&w.job(next.id).await?, "a node that is not drained")?;
+    w.node("n2", 1).await?;
+    ensure!(placed(w, &next).await? == "n2");
+    // An attempt that failed on it goes elsewhere, too.
+    w.ended(&next, running("d")).await?;
+    w.node("n3", 1).await?;
+    w.store.settle(begun.id, w.job(begun.id).await?.fence, &failed(transient(), Duration::ZERO)).await?;
+    w.attend(begun.id).await?;
+    ensure!(w.job(begun.id).await?.node == Some(node_name("n3")));
+    w.ended(&begun, running("d2")).await.map(drop)
+}
+
 pub(crate) async fn a_launch_without_a_node_says_so_and_starts_when_one_comes(w: &World) -> Result<()> {
     let job = launch(w, "box", 0).await?;
     waits_for(&job, "a live node")?;

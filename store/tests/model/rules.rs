@@ -123,6 +123,9 @@ impl Model {
             Call::Drain { node, drained } => {
                 self.node(node.as_str()).drained = *drained;
                 self.wake();
+                if *drained {
+                    self.clear_of_launches(node.as_str());
+                }
                 String::new()
             }
             Call::RescueNode { node, instance } => self.rescue_node(node.as_str(), instance),

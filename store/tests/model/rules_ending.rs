@@ -190,10 +190,12 @@ impl Model {
         }
         if alive && job.node.is_some() {
             self.job(id).waits = false;
-        } else if !alive && (job.spec != JobSpec::Launch || job.created.is_some()) {
-            self.job(id).waits = true;
-        } else if !alive {
+        }
+        let drained = job.node.as_ref().is_some_and(|node| self.nodes[node].drained);
+        if (!alive || drained) && can_move(&job) {
             self.unplace(id);
+        } else if !alive {
+            self.job(id).waits = true;
         }
         if job.spec == JobSpec::Launch && self.job(id).node.is_none() {
             self.place(id);
@@ -202,6 +204,19 @@ impl Model {
         job.due = Due::Soon;
         job.offered = job.node.is_some() || !job.waits;
         if job.offered { format!("publish {:?}", published(job)) } else { "nothing".into() }
+    }
+
+    /// What has not begun on a node that is drained leaves it.
+    pub(super) fn clear_of_launches(&mut self, node: &str) {
+        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
+            let job = self.job(id).clone();
+            if !job.state.is_final() && job.node.as_deref() == Some(node) && can_move(&job) {
+                self.unplace(id);
+                let job = self.job(id);
+                job.offered = false;
+                job.due = if job.next == Some(true) { Due::Later } else { Due::Now };
+            }
+        }
     }
 
     pub(super) fn cancel(&mut self, id: JobId) -> String {
@@ -301,6 +316,10 @@ impl Model {
         self.release(id);
         true
     }
+}
+
+fn can_move(job: &Job) -> bool {
+    job.spec == JobSpec::Launch && job.state != JobState::Running && job.created.is_none()
 }
 
 fn published(job: &Job) -> Option<mothball_domain::name::NodeName> {
