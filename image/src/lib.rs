@@ -11,12 +11,14 @@
 //! | [`blob`] | read blobs, and small ones written in one piece |
 //! | [`upload`] | blobs written in chunks, resumed, mounted across repositories |
 //! | [`verify`] | the proof that an image can be read back |
+//! | [`layer`] | a writable layer as trees, entries and indexes: the words of the direct engine |
 //! | `list` | tags and repositories, page by page |
 //! | `auth`, `answer` | credentials and tokens; what a refusal says |
 
 pub mod blob;
 pub mod client;
 pub mod error;
+pub mod layer;
 pub mod manifest;
 pub mod oci;
 pub mod scrub;
