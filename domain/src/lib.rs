@@ -15,6 +15,8 @@
 //! | [`node`] | a node, its GPUs, what its worker reports |
 //! | [`placement`] | which node a launch goes to |
 //! | [`people`] | projects, users, roles, keys, and who may do what |
+//! | [`usage`] | what a container uses, and for how long it has been idle |
+//! | [`policy`] | what a project lets Mothball do by itself: warn, wait, park |
 //! | [`billing`] | exact decimal arithmetic of what a container has cost |
 //! | [`size`] | byte sizes as people write them |
 
@@ -30,6 +32,8 @@ pub mod name;
 pub mod node;
 pub mod people;
 pub mod placement;
+pub mod policy;
 pub mod retry;
 pub mod size;
 pub mod state;
+pub mod usage;
