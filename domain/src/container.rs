@@ -205,6 +205,9 @@ pub struct Container {
     pub job: Option<JobId>,
     /// The image that a parked container wakes from.
     pub parked_image: Option<ImageRef>,
+    /// While it is woken as another size: the one it was parked with, which it gets back if it does not wake.
+    #[serde(default)]
+    pub parked_flavor: Option<Flavor>,
     /// When its launch was asked for.
     pub created_at: Timestamp,
     /// The stretches of time that are billed.

@@ -2,6 +2,7 @@
 
 use crate::exclude::Exclude;
 use crate::failure::Failure;
+use crate::flavor::Flavor;
 use crate::id::{ContainerId, Fence, JobId};
 use crate::image::{Digest, ImageRef};
 use crate::name::{NodeName, ProjectName, UserName};
@@ -313,6 +314,9 @@ pub struct Job {
     pub container: Option<ContainerId>,
     /// The image as users know it: what is saved, deleted, or launched from.
     pub image: Option<String>,
+    /// launch: the size that a wake asked for, where it is another than the container had when it was parked.
+    #[serde(default)]
+    pub flavor: Option<Flavor>,
     /// Where it stands.
     pub state: JobState,
     /// The step it is at, or was when it ended.
@@ -417,6 +421,7 @@ mod tests {
             node: None,
             container: Some(ContainerId(1)),
             image: None,
+            flavor: None,
             state: JobState::Queued,
             step: None,
             checkpoint: Checkpoint::default(),

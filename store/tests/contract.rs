@@ -13,6 +13,7 @@ mod placing;
 mod retrying;
 mod submitting;
 mod waiting;
+mod waking;
 
 use crate::world::{Ground, World};
 use anyhow::{Context, Result, ensure};
@@ -133,6 +134,11 @@ const CLAUSES: &[Clause] = clauses![
         a_wake_waits_without_its_old_place,
         new_gpus_are_given_out,
         a_crowd_never_shares_a_gpu;
+    waking:
+        a_container_wakes_as_another_size,
+        a_wake_as_another_size_that_fails_leaves_it_as_it_was_parked,
+        a_wake_joins_only_one_as_the_same_size,
+        a_wake_waits_for_the_gpus_of_its_new_size;
     nodes:
         a_name_belongs_to_one_docker,
         an_earlier_run_has_no_heartbeat,

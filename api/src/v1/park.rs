@@ -15,6 +15,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mothball_domain::container::Container;
+use mothball_domain::flavor::Flavor;
 use mothball_domain::image::ImageRef;
 use mothball_domain::job::{JobSpec, PauseMode, Then};
 use mothball_store::Target;
@@ -91,7 +92,8 @@ fn default_tag(now: Timestamp) -> String {
     now.to_zoned(TimeZone::UTC).strftime("park-%Y%m%d-%H%M%S").to_string()
 }
 
-/// Wakes a parked container.
+/// Wakes a parked container: launches it again from what its park saved, by its own name, on any node with room, as the
+/// size it had or as another. The price is that of this launch.
 #[utoipa::path(
     post, path = "/v1/containers/{container}/wake", tag = "containers", request_body = Option<WakeRequest>,
     params(("container" = String, Path, description = "Its number, or its name within the project")),
@@ -110,20 +112,25 @@ async fn wake(
         return Ok(answer);
     }
     let found = containers::find_own(&app, &principal, named.as_deref(), &which).await?;
-    if let Some(flavor) = asked.flavor.filter(|flavor| *flavor != found.launch.flavor.name.as_str()) {
-        let flavor = super::launch::flavor(&app, &flavor)?;
-        let why =
-            format!("waking as {} is not possible yet: it had {}", flavor.name, found.launch.flavor.name);
-        return Err(Problem::invalid("flavor", why).with_hint("Leave the flavor out."));
-    }
+    let flavor = match &asked.flavor {
+        Some(flavor) => super::launch::flavor(&app, flavor)?,
+        None => as_before(&app, &found),
+    };
     let order = Order {
         spec: JobSpec::Launch,
-        subject: format!("container {} ({})", found.name, found.id),
+        subject: format!("container {} ({}) as {}", found.name, found.id, flavor.name),
         project: found.project,
-        target: Target::Container(found.id),
+        target: Target::Wake(found.id, Box::new(flavor)),
         action: "container.wake",
     };
     submit::submit(&app, &principal, idempotency, order).await
+}
+
+/// The size that the container had, at what that costs today; as it was, where it is not offered any more.
+fn as_before(app: &App, container: &Container) -> Flavor {
+    let had = container.parked_flavor.as_ref().unwrap_or(&container.launch.flavor);
+    let offered = app.parts.settings.flavors.iter().find(|flavor| flavor.name == had.name);
+    offered.unwrap_or(had).clone()
 }
 
 #[cfg(test)]

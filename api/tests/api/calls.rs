@@ -232,6 +232,25 @@ async fn a_parked_container_keeps_its_number_and_wakes() {
 }
 
 #[tokio::test]
+async fn a_parked_container_wakes_as_another_size_at_its_price() {
+    let world = World::new().await;
+    let id = world.ready("ann", "box").await;
+    let job = world.post("ann", "/v1/containers/box/park", Value::Null).await.is(202).job();
+    world.succeed(job.id).await;
+    let unknown = world.post("ann", "/v1/containers/box/wake", json!({"flavor": "huge"})).await;
+    assert_eq!(unknown.refused(422, "unknown_flavor")["field"], "flavor");
+    let wake = world.post("ann", "/v1/containers/box/wake", json!({"flavor": "gpu-1"})).await.is(202).job();
+    let again = world.post("ann", "/v1/containers/box/wake", json!({"flavor": "gpu-1"})).await.is(200).job();
+    assert_eq!(again.id, wake.id);
+    // Without a size it is woken as what it was parked as, which is another request.
+    world.post("ann", "/v1/containers/box/wake", json!({})).await.refused(409, "conflict");
+    world.succeed(wake.id).await;
+    let awake = world.get("ann", "/v1/containers/box").await.is(200).json();
+    assert_eq!((&awake["flavor"], &awake["id"]), (&json!("gpu-1"), &json!(id.0)));
+    assert_eq!((&awake["gpus"], &awake["cost"]["per_hour"]), (&json!([0]), &json!("58")));
+}
+
+#[tokio::test]
 async fn images_are_pinned_deleted_and_not_restored_when_nothing_was_overwritten() {
     let world = World::new().await;
     let id = world.ready("ann", "box").await;

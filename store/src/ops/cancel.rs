@@ -175,6 +175,12 @@ async fn take_container(
     if job.spec == JobSpec::Launch {
         container.state = ContainerState::Initializing;
         container.reason = None;
+        // It was given back what it was parked with when the wake failed.
+        if state == ContainerState::Parked
+            && let Some(flavor) = &job.flavor
+        {
+            super::submit::wake_as(&mut container, flavor);
+        }
         if job.checkpoint.created.is_none() {
             placement::unplace(tx, job, &mut container).await?;
             placement::try_place(tx, job, &mut container, alive_within).await?;

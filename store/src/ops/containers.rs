@@ -230,6 +230,7 @@ async fn adopt(
         keep_until: None,
         job: None,
         parked_image: None,
+        parked_flavor: None,
         created_at: now,
         billed: Vec::new(),
         reason: None,

@@ -128,6 +128,7 @@ async fn succeed(tx: &mut Tx<'_>, job: &mut Job, now: Timestamp, effect: &Effect
             container.ports.clone_from(ports);
             container.reason = None;
             container.parked_image = None;
+            container.parked_flavor = None;
             container.start_billing(now);
             if job.spec == JobSpec::Launch {
                 image_was_used(tx, &before, now).await?;
@@ -216,6 +217,11 @@ pub(crate) async fn let_go(
                 (None, None) if cancelled => ContainerState::Deleted,
                 _ => ContainerState::Error,
             };
+            if container.state == ContainerState::Parked
+                && let Some(flavor) = container.parked_flavor.take()
+            {
+                container.launch.flavor = flavor;
+            }
             if container.docker_id.is_none() {
                 records::release_place(tx, &mut container).await?;
             }

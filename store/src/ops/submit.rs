@@ -7,6 +7,7 @@ use crate::ops::{after, placement, records, transact};
 use crate::{Store, StoreError, keys};
 use jiff::Timestamp;
 use mothball_domain::container::{Container, ContainerState, Launch};
+use mothball_domain::flavor::Flavor;
 use mothball_domain::id::{ContainerId, Fence, JobId};
 use mothball_domain::image::Image;
 use mothball_domain::job::{Checkpoint, Job, JobSpec};
@@ -31,6 +32,8 @@ pub enum Target {
     New(Box<NewContainer>),
     /// A container that there is.
     Container(ContainerId),
+    /// A parked container that is to be launched again as this size, at this price.
+    Wake(ContainerId, Box<Flavor>),
     /// An image alone.
     Image,
 }
@@ -153,7 +156,7 @@ fn needed(s: &Submission) -> Vec<String> {
             needed.push(keys::container_name(&s.project, &new.name));
             needed.push(keys::CONTAINER_COUNTER.to_owned());
         }
-        Target::Container(id) => needed.push(keys::container(*id)),
+        Target::Container(id) | Target::Wake(id, _) => needed.push(keys::container(*id)),
         Target::Image => needed.extend(s.spec.image().map(|image| keys::image(&s.project, image))),
     }
     needed.extend(s.spec.image().map(|image| keys::image_job(&s.project, image)));
@@ -169,7 +172,8 @@ async fn decide(tx: &mut Tx<'_>, s: &Submission) -> Result<Submitted, StoreError
     let mut job = new_job(s, now);
     let refused = match &s.target {
         Target::New(new) => launch(tx, s, new, &mut job).await?,
-        Target::Container(id) => existing(tx, s, *id, &mut job).await?,
+        Target::Container(id) => existing(tx, s, *id, None, &mut job).await?,
+        Target::Wake(id, flavor) => existing(tx, s, *id, Some(flavor), &mut job).await?,
         Target::Image => image(tx, s).await?,
     };
     if let Some(refused) = refused {
@@ -221,6 +225,7 @@ fn new_job(s: &Submission, now: Timestamp) -> Job {
         node: None,
         container: None,
         image: s.spec.image().map(ToString::to_string),
+        flavor: None,
         state: JobState::Queued,
         step: None,
         checkpoint: Checkpoint::default(),
@@ -285,6 +290,7 @@ async fn launch(
         keep_until: None,
         job: Some(job.id),
         parked_image: None,
+        parked_flavor: None,
         created_at: now,
         billed: Vec::new(),
         reason: None,
@@ -301,6 +307,7 @@ async fn existing(
     tx: &mut Tx<'_>,
     s: &Submission,
     id: ContainerId,
+    flavor: Option<&Flavor>,
     job: &mut Job,
 ) -> Result<Option<Submitted>, StoreError> {
     let found = records::container(tx, id).await?.filter(|c| c.project == s.project);
@@ -308,7 +315,9 @@ async fn existing(
     if let Some(other) = container.job
         && let Some(other) = unfinished(tx, other).await?
     {
-        let joined = other.is_same_request(&s.spec, Some(id), &s.user);
+        // While a container is woken its record shows the size it is woken as.
+        let same_size = flavor.is_none_or(|flavor| container.launch.flavor == *flavor);
+        let joined = same_size && other.is_same_request(&s.spec, Some(id), &s.user);
         return Ok(Some(if joined {
             Submitted::Joined(Box::new(other))
         } else {
@@ -330,6 +339,10 @@ async fn existing(
         job.image = Some(wakes_from.unwrap_or_else(|| container.launch.source.display_name()));
         container.state = ContainerState::Initializing;
         container.reason = None;
+        if let Some(flavor) = flavor.filter(|flavor| container.launch.flavor != **flavor) {
+            job.flavor = Some(flavor.clone());
+            wake_as(&mut container, flavor);
+        }
         placement::unplace(tx, job, &mut container).await?;
         placement::try_place(tx, job, &mut container, s.alive_within).await?;
     } else {
@@ -339,6 +352,11 @@ async fn existing(
     job.image.get_or_insert_with(|| container.launch.source.display_name());
     records::put_container(tx, Some(&before), &container)?;
     Ok(None)
+}
+
+/// A container that is woken gets the size it is woken as; what it was parked with is kept until it runs.
+pub(crate) fn wake_as(container: &mut Container, flavor: &Flavor) {
+    container.parked_flavor = Some(std::mem::replace(&mut container.launch.flavor, flavor.clone()));
 }
 
 async fn image(tx: &mut Tx<'_>, s: &Submission) -> Result<Option<Submitted>, StoreError> {
@@ -366,7 +384,7 @@ async fn unfinished(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Job>, StoreErro
 
 fn join_or_busy(s: &Submission, other: Job) -> Submitted {
     let container = match &s.target {
-        Target::Container(id) => Some(*id),
+        Target::Container(id) | Target::Wake(id, _) => Some(*id),
         Target::New(_) | Target::Image => None,
     };
     if other.is_same_request(&s.spec, container, &s.user) {

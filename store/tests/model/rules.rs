@@ -226,7 +226,7 @@ impl Model {
                 }
                 None
             }
-            Target::Container(id) => {
+            Target::Container(id) | Target::Wake(id, _) => {
                 let there = &self.containers[&id.0];
                 if let Some(other) = self.unfinished(there.job) {
                     return join(other, Some(id.0));
