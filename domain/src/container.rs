@@ -4,6 +4,7 @@ use crate::billing::{self, Billed};
 use crate::flavor::Flavor;
 use crate::id::{ContainerId, JobId};
 use crate::image::{Digest, ImageRef};
+use crate::label::Labels;
 use crate::name::{ContainerName, NodeName, ProjectName, UserName};
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -199,6 +200,9 @@ pub struct Container {
     pub protected: bool,
     /// Free text of its owner.
     pub description: String,
+    /// Labels of its owner, by which schedules choose.
+    #[serde(default)]
+    pub labels: Labels,
     /// Until when policies and schedules leave it alone.
     pub keep_until: Option<Timestamp>,
     /// The unfinished job that it is busy with: at most one.

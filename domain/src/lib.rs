@@ -11,6 +11,8 @@
 //! | [`failure`] | what can go wrong, in classes a person understands |
 //! | [`retry`] | how long to wait before the next attempt or the next wake-up |
 //! | [`container`] | a container, how it was launched, what it has cost |
+//! | [`label`] | labels of containers, and selectors that choose by them |
+//! | [`schedule`] | what is done to containers by the clock, and when |
 //! | [`flavor`] | sizes of containers and their price |
 //! | [`node`] | a node, its GPUs, what its worker reports |
 //! | [`placement`] | which node a launch goes to |
@@ -28,12 +30,14 @@ pub mod flavor;
 pub mod id;
 pub mod image;
 pub mod job;
+pub mod label;
 pub mod name;
 pub mod node;
 pub mod people;
 pub mod placement;
 pub mod policy;
 pub mod retry;
+pub mod schedule;
 pub mod size;
 pub mod state;
 pub mod usage;

@@ -145,6 +145,7 @@ fn new_container(number: usize) -> Result<Target> {
         launch,
         image_name: ImageName::new("base")?,
         description: String::new(),
+        labels: mothball_domain::label::Labels::default(),
     })))
 }
 

@@ -144,7 +144,7 @@ async fn show_one(
     Ok(Json(show::container(&found, now, &app.parts.settings.currency)))
 }
 
-/// Changes protection, description, or until when policies leave it alone.
+/// Changes protection, description, labels, or until when policies leave it alone.
 #[utoipa::path(
     patch, path = "/v1/containers/{container}", tag = "containers", request_body = ContainerPatch,
     params(("container" = String, Path, description = "Its number, or its name within the project")),
@@ -159,7 +159,9 @@ async fn change(
 ) -> Result<Json<Container>, Problem> {
     let found = find_own(&app, &principal, named.as_deref(), &which).await?;
     let description = patch.description.clone().map(launch::checked_description).transpose()?;
-    let change = ContainerChange { protected: patch.protected, description, keep_until: patch.keep_until };
+    let labels = patch.labels.clone().map(launch::checked_labels).transpose()?;
+    let change =
+        ContainerChange { protected: patch.protected, description, labels, keep_until: patch.keep_until };
     let changed = app.parts.store.change_container(found.id, &change).await?;
     let changed =
         changed.ok_or_else(|| Problem::not_found(format_args!("container {} any more", found.name)))?;

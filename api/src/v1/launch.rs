@@ -13,6 +13,7 @@ use mothball_domain::container::{Launch, Mount, PORTS_MAX, Source};
 use mothball_domain::flavor::Flavor;
 use mothball_domain::image::ImageRef;
 use mothball_domain::job::JobSpec;
+use mothball_domain::label::Labels;
 use mothball_domain::name::{ContainerName, ENV_COUNT_MAX, ImageName, ProjectName, UserName, check_env};
 use mothball_domain::people::Action;
 use mothball_store::{NewContainer, Target};
@@ -60,10 +61,11 @@ async fn launch(
     let ports = checked_ports(asked.ports)?;
     let mounts = mounts(&app, &asked.mounts, principal.name(), &project.name)?;
     let description = checked_description(asked.description)?;
+    let labels = checked_labels(asked.labels)?;
     let (source, image_name) = source(&app, &project.name, &asked.image).await?;
     let subject = format!("container {name} from {}", source.display_name());
     let launch = Launch { source, flavor, env, mounts, ports };
-    let new = NewContainer { name, launch, image_name, description };
+    let new = NewContainer { name, launch, image_name, description, labels };
     let order = Order {
         spec: JobSpec::Launch,
         project: project.name,
@@ -129,6 +131,10 @@ fn checked_ports(ports: Vec<u16>) -> Result<Vec<u16>, Problem> {
         return Err(Problem::invalid("ports", rule));
     }
     Ok(ports)
+}
+
+pub(super) fn checked_labels(labels: BTreeMap<String, String>) -> Result<Labels, Problem> {
+    Labels::new(labels).map_err(|why| Problem::invalid("labels", why))
 }
 
 pub(super) fn checked_description(text: String) -> Result<String, Problem> {

@@ -142,6 +142,7 @@ pub(crate) fn container(container: &Container, now: Timestamp, currency: &str) -
             currency: currency.to_owned(),
         },
         description: container.description.clone(),
+        labels: container.labels.as_map().clone(),
         keep_until: container.keep_until,
         job: container.job,
         docker_id: container.docker_id.clone(),

@@ -138,6 +138,7 @@ async fn show(container: &str, cx: &Context) -> Result<(), Fail> {
             ("never saved", c.mounts.iter().map(|m| m.target.clone()).collect::<Vec<_>>().join(", ")),
             ("kept until", c.keep_until.map(local).unwrap_or_default()),
             ("adopted", if c.adopted { "yes".to_owned() } else { String::new() }),
+            ("labels", super::manage::pairs(&c.labels)),
             ("description", c.description.clone()),
             ("created", format!("{} ({})", local(c.created_at), ago(c.created_at))),
             ("per hour", money(&c.cost.per_hour, currency)),

@@ -29,6 +29,9 @@ pub(crate) struct LaunchArgs {
     /// Free text.
     #[arg(long, default_value = "")]
     description: String,
+    /// A label, by which schedules choose.
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
     #[command(flatten)]
     wait: Wait,
 }
@@ -43,6 +46,7 @@ pub(crate) async fn launch(args: LaunchArgs, cx: &Context) -> Result<(), Fail> {
         mounts: args.mount,
         ports: args.port,
         description: args.description,
+        labels: labels(&args.label)?,
         project: None,
     };
     let job: Job = client.post(&["containers"], &request).await?;
@@ -60,6 +64,18 @@ fn environment(given: &[String], cx: &Context) -> Result<BTreeMap<String, String
         },
     };
     given.iter().map(pair).collect()
+}
+
+/// Labels as they stand on the command line; `KEY` alone has an empty value.
+pub(crate) fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Fail> {
+    let mut labels = BTreeMap::new();
+    for text in given {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        if labels.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(Fail::usage(format!("label {key:?} is given twice")).hint("give each label once"));
+        }
+    }
+    Ok(labels)
 }
 
 #[derive(Debug, Args)]

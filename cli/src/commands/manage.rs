@@ -1,4 +1,4 @@
-//! `mothball delete`, `protect`, `start`, `stop`, `keep`.
+//! `mothball delete`, `protect`, `label`, `start`, `stop`, `keep`.
 
 use super::submitted::{self, Wait};
 use crate::client::Client;
@@ -10,6 +10,7 @@ use jiff::civil;
 use jiff::tz::TimeZone;
 use mothball_api::v1::views::{Container, ContainerPatch, Job};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
@@ -77,6 +78,37 @@ pub(crate) async fn protect(args: ProtectArgs, cx: &Context) -> Result<(), Fail>
             if c.protected { "protected from deletion" } else { "not protected any more" }
         )
     })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabelArgs {
+    /// The container's number or name.
+    #[arg(value_name = "C")]
+    container: String,
+    /// Labels to set, and, as "KEY-", to take away; the others stay.
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    labels: Vec<String>,
+}
+
+pub(crate) async fn label(args: LabelArgs, cx: &Context) -> Result<(), Fail> {
+    let (away, set): (Vec<String>, Vec<String>) =
+        args.labels.into_iter().partition(|text| !text.contains('=') && text.ends_with('-'));
+    let set = super::launch::labels(&set)?;
+    let before: Container = cx.client()?.get(&["containers", &args.container], &[]).await?;
+    let mut labels = before.labels;
+    labels.retain(|key, _| !away.iter().any(|text| text.strip_suffix('-') == Some(key)));
+    labels.extend(set);
+    let patch = ContainerPatch { labels: Some(labels), ..ContainerPatch::default() };
+    let container = change(&args.container, &patch, cx).await?;
+    cx.show(&container, |c| match c.labels.is_empty() {
+        true => format!("{} has no labels", c.name),
+        false => format!("{} has {}", c.name, pairs(&c.labels)),
+    })
+}
+
+/// Labels in one line.
+pub(crate) fn pairs(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
 }
 
 async fn change(container: &str, patch: &ContainerPatch, cx: &Context) -> Result<Container, Fail> {

@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Delete(manage::DeleteArgs),
     /// Protects a container from deletion, or no longer.
     Protect(manage::ProtectArgs),
+    /// Sets labels of a container, by which schedules choose, or takes them away.
+    Label(manage::LabelArgs),
     /// Starts a stopped container.
     Start(manage::StartArgs),
     /// Stops a container without deleting it.
@@ -104,6 +106,7 @@ impl Command {
             Self::Save(args) => save::save(args, cx).await,
             Self::Delete(args) => manage::delete(args, cx).await,
             Self::Protect(args) => manage::protect(args, cx).await,
+            Self::Label(args) => manage::label(args, cx).await,
             Self::Start(args) => manage::start(args, cx).await,
             Self::Stop(args) => manage::stop(args, cx).await,
             Self::Keep(args) => manage::keep(args, cx).await,

@@ -7,6 +7,7 @@ use crate::{Page, Store, StoreError, keys};
 use jiff::Timestamp;
 use mothball_domain::container::{Container, ContainerState, Launch, Port};
 use mothball_domain::id::ContainerId;
+use mothball_domain::label::Labels;
 use mothball_domain::name::{ContainerName, ImageName, NodeName, ProjectName, UserName};
 use mothball_domain::node::Reservations;
 
@@ -34,6 +35,8 @@ pub struct ContainerChange {
     pub protected: Option<bool>,
     /// Free text.
     pub description: Option<String>,
+    /// All of its labels.
+    pub labels: Option<Labels>,
     /// Until when policies leave it alone; the inner `None` ends that.
     pub keep_until: Option<Option<Timestamp>>,
 }
@@ -176,6 +179,9 @@ async fn change_container(
     if let Some(description) = &change.description {
         container.description.clone_from(description);
     }
+    if let Some(labels) = &change.labels {
+        container.labels.clone_from(labels);
+    }
     if let Some(until) = change.keep_until {
         container.keep_until = until;
     }
@@ -227,6 +233,7 @@ async fn adopt(
         writable_bytes: None,
         protected: false,
         description: String::new(),
+        labels: Labels::default(),
         keep_until: None,
         job: None,
         parked_image: None,

@@ -11,6 +11,7 @@ use mothball_domain::flavor::Flavor;
 use mothball_domain::id::{ContainerId, Fence, JobId};
 use mothball_domain::image::Image;
 use mothball_domain::job::{Checkpoint, Job, JobSpec};
+use mothball_domain::label::Labels;
 use mothball_domain::name::{ContainerName, ImageName, ProjectName, UserName};
 use mothball_domain::state::JobState;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,8 @@ pub struct NewContainer {
     pub image_name: ImageName,
     /// Free text.
     pub description: String,
+    /// Labels.
+    pub labels: Labels,
 }
 
 /// A job to be recorded.
@@ -287,6 +290,7 @@ async fn launch(
         writable_bytes: None,
         protected: false,
         description: new.description.clone(),
+        labels: new.labels.clone(),
         keep_until: None,
         job: Some(job.id),
         parked_image: None,

@@ -141,14 +141,18 @@ pub(crate) async fn owners_change_what_is_theirs(w: &World) -> Result<()> {
     let until = jiff::Timestamp::from_second(4_000_000_000)?;
     let change = ContainerChange {
         description: Some("training".into()),
+        labels: Some(labels("team=vision")),
         keep_until: Some(Some(until)),
         protected: None,
     };
     let changed = w.store.change_container(container.id, &change).await?.context("changed")?;
     ensure!(changed.description == "training" && changed.keep_until == Some(until) && !changed.protected);
-    let change = ContainerChange { protected: Some(true), keep_until: Some(None), description: None };
+    ensure!(changed.labels == labels("team=vision"));
+    let change =
+        ContainerChange { protected: Some(true), keep_until: Some(None), ..ContainerChange::default() };
     let changed = w.store.change_container(container.id, &change).await?.context("changed")?;
     ensure!(changed.description == "training" && changed.keep_until.is_none() && changed.protected);
+    ensure!(changed.labels == labels("team=vision"));
     ensure!(w.container(container.id).await? == changed);
     ensure!(w.store.change_container(ContainerId(99), &change).await?.is_none());
     w.store

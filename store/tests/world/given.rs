@@ -8,6 +8,7 @@ use mothball_domain::flavor::Flavor;
 use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::image::{Digest, ImageRef};
 use mothball_domain::job::{Checkpoint, Frozen, Job, JobSpec, PauseMode, Then};
+use mothball_domain::label::Labels;
 use mothball_domain::name::{ContainerName, FlavorName, ImageName, NodeName, ProjectName, UserName};
 use mothball_domain::node::{Gpu, NodeReport};
 use mothball_domain::size::ByteSize;
@@ -51,6 +52,12 @@ pub(crate) fn image(text: &str) -> ImageRef {
     text.parse().expect("an image reference")
 }
 
+/// Labels written as `key=value`.
+pub(crate) fn labels(text: &str) -> Labels {
+    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+    Labels::new(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()).expect("labels")
+}
+
 pub(crate) fn digest(number: u8) -> Digest {
     Digest::from_sha256([number; 32])
 }
@@ -83,6 +90,7 @@ pub(crate) fn new_container(name: &str, gpus: u32) -> Target {
         launch: launch_with(gpus),
         image_name: image_name("base"),
         description: String::new(),
+        labels: Labels::default(),
     }))
 }
 

@@ -6,6 +6,7 @@ use mothball_domain::container::ContainerState;
 use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::node::SnapshotWay;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A container.
@@ -48,6 +49,9 @@ pub struct Container {
     /// Free text of its owner.
     #[serde(default)]
     pub description: String,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Until when policies and schedules leave it alone.
     #[serde(default)]
     pub keep_until: Option<Timestamp>,

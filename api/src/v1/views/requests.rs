@@ -33,6 +33,9 @@ pub struct LaunchRequest {
     /// Free text.
     #[serde(default)]
     pub description: String,
+    /// Labels, by which schedules choose: at most 32.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// The project; see the parameter `project`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
@@ -127,6 +130,9 @@ pub struct ContainerPatch {
     /// Free text, at most 1000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// All of its labels: those that are not named here are taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
     /// Until when policies and schedules leave it alone; null ends that.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Timestamp>)]

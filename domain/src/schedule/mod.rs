@@ -1,0 +1,285 @@
+//! Schedules: what is to be done to which containers, and when.
+//!
+//! A schedule fires at planned times, which its pattern and its zone give ([`cron`]). [`turn`] says what a moment of the
+//! clock means for it: a run, a run that was skipped, or runs that were missed. [`decide`] says what a run does to one
+//! container, and [`run`] is what is kept of it. All of it is pure: the store brings the clock.
+
+pub mod cron;
+pub mod decide;
+pub mod run;
+pub mod turn;
+pub mod zone;
+
+use crate::id::{ContainerId, JobId, ScheduleId};
+use crate::label::Labels;
+use crate::name::{FlavorName, ProjectName, Tag, UserName};
+use cron::Cron;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use turn::Clock;
+use zone::Zone;
+
+/// Most schedules of one project.
+pub const SCHEDULES_MAX: usize = 500;
+/// Most containers that one run attends to.
+pub const TARGETS_MAX: usize = 500;
+/// Runs kept of one schedule; the oldest goes when one more comes.
+pub const RUNS_KEPT_MAX: u32 = 200;
+/// The longest that a run may wait for jobs in its way, in seconds.
+pub const PATIENCE_S_MAX: u32 = 24 * 3600;
+/// How long a run waits for jobs in its way unless its schedule says otherwise, in seconds.
+pub const PATIENCE_S_DEFAULT: u32 = 3600;
+
+/// What a schedule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleAction {
+    /// Saves; the container goes on running.
+    Save,
+    /// Saves, verifies, deletes, and remembers how to wake it.
+    Park,
+    /// Launches what is parked.
+    Wake,
+    /// Deletes without a save.
+    Delete,
+}
+
+impl ScheduleAction {
+    /// Every action.
+    pub const ALL: [Self; 4] = [Self::Save, Self::Park, Self::Wake, Self::Delete];
+
+    /// The action as it stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Save => "save",
+            Self::Park => "park",
+            Self::Wake => "wake",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// Whether the container is gone from its node afterwards.
+    pub fn removes(self) -> bool {
+        matches!(self, Self::Park | Self::Delete)
+    }
+}
+
+impl fmt::Display for ScheduleAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which containers a schedule is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleTarget {
+    /// This one.
+    Container(ContainerId),
+    /// Those of the project that have all of these labels when it fires.
+    Labels(Labels),
+    /// All of the project.
+    Project,
+}
+
+/// What becomes of runs whose time went by while nobody kept time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missed {
+    /// The last of them is done as soon as somebody does.
+    #[default]
+    RunOnce,
+    /// None of them is done.
+    Skip,
+}
+
+/// What a schedule's maker decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Which containers.
+    pub target: ScheduleTarget,
+    /// What is done.
+    pub action: ScheduleAction,
+    /// When.
+    pub cron: Cron,
+    /// In which zone `cron` is read.
+    pub timezone: Zone,
+    /// What becomes of missed runs.
+    pub missed: Missed,
+    /// How long a run waits for jobs in its way, in seconds.
+    pub patience_s: u32,
+    /// save, park: the image's tag; one of the planned time when there is none.
+    pub tag: Option<Tag>,
+    /// wake: another size than it had.
+    pub flavor: Option<FlavorName>,
+    /// park, delete: whether data in anonymous volumes may be lost.
+    pub discard_volumes: bool,
+    /// Free text.
+    pub description: String,
+}
+
+/// A schedule, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Its id.
+    pub id: ScheduleId,
+    /// The project whose containers it is about.
+    pub project: ProjectName,
+    /// Who made it, and for whom its jobs are: their rights count each time it fires.
+    pub user: UserName,
+    /// What is done, to what, and when.
+    pub plan: Plan,
+    /// Whether it fires.
+    pub enabled: bool,
+    /// Why Mothball switched it off.
+    pub disabled_because: Option<String>,
+    /// Where it stands in time.
+    pub clock: Clock,
+    /// The last job that it started.
+    pub last_job: Option<JobId>,
+    /// Runs that are kept of it.
+    pub runs_kept: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed by a person.
+    pub updated_at: Timestamp,
+}
+
+impl Schedule {
+    /// A new one, which fires from `now` on.
+    pub fn new(id: ScheduleId, project: ProjectName, user: UserName, plan: Plan, now: Timestamp) -> Self {
+        let mut schedule = Self {
+            id,
+            project,
+            user,
+            plan,
+            enabled: true,
+            disabled_because: None,
+            clock: Clock::default(),
+            last_job: None,
+            runs_kept: 0,
+            created_at: now,
+            updated_at: now,
+        };
+        schedule.rearm(now);
+        schedule
+    }
+
+    /// When it fires next, or skips; none while it is switched off.
+    pub fn next_at(&self) -> Option<Timestamp> {
+        self.clock.next_at()
+    }
+
+    /// Gives it another plan. Another time moves the next run at once, and what was said about the old next run is void.
+    pub fn replan(&mut self, plan: Plan, now: Timestamp) {
+        let moves = plan.cron != self.plan.cron || plan.timezone != self.plan.timezone;
+        self.plan = plan;
+        if moves {
+            self.rearm(now);
+        }
+    }
+
+    /// Switches it on or off. What went by while it was off is not missed.
+    pub fn enable(&mut self, enabled: bool, now: Timestamp) {
+        if enabled != self.enabled {
+            self.enabled = enabled;
+            self.disabled_because = None;
+            self.rearm(now);
+        }
+    }
+
+    /// Switches it off for good, and says why.
+    pub fn give_up(&mut self, why: impl Into<String>) {
+        self.enabled = false;
+        self.disabled_because = Some(why.into());
+        self.clock = Clock::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::{Container, ContainerState, Launch, Source};
+    use crate::flavor::Flavor;
+    use crate::name::{ContainerName, ImageName};
+    use crate::size::ByteSize;
+    use std::collections::BTreeMap;
+
+    pub(super) fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// A daily-or-so park of container 1.
+    pub(super) fn schedule(cron: &str, zone: &str, now: &str) -> Schedule {
+        let plan = Plan {
+            target: ScheduleTarget::Container(ContainerId(1)),
+            action: ScheduleAction::Park,
+            cron: cron.parse().unwrap(),
+            timezone: zone.parse().unwrap(),
+            missed: Missed::RunOnce,
+            patience_s: PATIENCE_S_DEFAULT,
+            tag: None,
+            flavor: None,
+            discard_volumes: false,
+            description: String::new(),
+        };
+        let (project, user) = ("p".parse().unwrap(), "ann".parse().unwrap());
+        Schedule::new(ScheduleId(uuid::Uuid::nil()), project, user, plan, at(now))
+    }
+
+    /// One that is ready.
+    pub(super) fn container() -> Container {
+        let flavor = Flavor {
+            name: FlavorName::new("small").unwrap(),
+            gpus: 0,
+            cpus: 1,
+            memory: ByteSize(1 << 30),
+            shm: None,
+            price_per_hour: rust_decimal::Decimal::ONE,
+        };
+        let launch = Launch {
+            source: Source::Adopted { reference: "busybox".into() },
+            flavor,
+            env: BTreeMap::new(),
+            mounts: Vec::new(),
+            ports: Vec::new(),
+        };
+        Container {
+            id: ContainerId(1),
+            name: ContainerName::new("box").unwrap(),
+            project: "p".parse().unwrap(),
+            user: "ann".parse().unwrap(),
+            state: ContainerState::Ready,
+            launch,
+            image_name: ImageName::new("base").unwrap(),
+            node: None,
+            node_uid: None,
+            docker_id: None,
+            gpus: Vec::new(),
+            ports: Vec::new(),
+            writable_bytes: None,
+            protected: false,
+            description: String::new(),
+            labels: Labels::default(),
+            keep_until: None,
+            job: None,
+            parked_image: None,
+            parked_flavor: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            billed: Vec::new(),
+            reason: None,
+            adopted: false,
+        }
+    }
+
+    #[test]
+    fn a_schedule_survives_being_written_down() {
+        let schedule = schedule("0 20 * * 1-5", "Asia/Taipei", "2026-01-01T00:00:00Z");
+        let text = serde_json::to_string(&schedule).unwrap();
+        assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), schedule);
+        for action in ScheduleAction::ALL {
+            assert_eq!(serde_json::to_value(action).unwrap(), action.as_str());
+        }
+    }
+}
