@@ -2,6 +2,7 @@
 
 use super::{Plan, ScheduleAction};
 use crate::container::{Container, ContainerState};
+use crate::exclude::Exclude;
 use crate::image::ImageRef;
 use crate::job::{JobSpec, PauseMode, Then};
 use crate::name::Tag;
@@ -21,8 +22,14 @@ pub enum Decision {
     Impossible(String),
 }
 
-/// Decides for one container, at `now`, for the run planned for `planned_at`.
-pub fn decide(plan: &Plan, container: &Container, planned_at: Timestamp, now: Timestamp) -> Decision {
+/// Decides for one container, at `now`, for the run planned for `planned_at`. `excludes` are what the project's saves leave out.
+pub fn decide(
+    plan: &Plan,
+    container: &Container,
+    excludes: &[Exclude],
+    planned_at: Timestamp,
+    now: Timestamp,
+) -> Decision {
     use ContainerState as S;
     use ScheduleAction as A;
     if let Some(until) = container.keep_until.filter(|until| *until > now) {
@@ -36,9 +43,9 @@ pub fn decide(plan: &Plan, container: &Container, planned_at: Timestamp, now: Ti
     };
     let state = container.state;
     match (plan.action, state) {
-        (A::Save, S::Ready | S::Stopped) => start(save(plan, container, planned_at, Then::Keep)),
+        (A::Save, S::Ready | S::Stopped) => start(save(plan, container, excludes, planned_at, Then::Keep)),
         (A::Save, S::Parked) => Decision::Nothing("it is parked, and so saved".to_owned()),
-        (A::Park, S::Ready | S::Stopped) => start(save(plan, container, planned_at, Then::Park)),
+        (A::Park, S::Ready | S::Stopped) => start(save(plan, container, excludes, planned_at, Then::Park)),
         (A::Park, S::Parked) => Decision::Nothing("it is parked already".to_owned()),
         (A::Wake, S::Parked) => start(JobSpec::Launch),
         (A::Wake, S::Ready) => Decision::Nothing("it runs already".to_owned()),
@@ -49,13 +56,20 @@ pub fn decide(plan: &Plan, container: &Container, planned_at: Timestamp, now: Ti
     }
 }
 
-fn save(plan: &Plan, container: &Container, planned_at: Timestamp, then: Then) -> JobSpec {
+fn save(
+    plan: &Plan,
+    container: &Container,
+    excludes: &[Exclude],
+    planned_at: Timestamp,
+    then: Then,
+) -> JobSpec {
     let tag = plan.tag.clone().unwrap_or_else(|| default_tag(plan.action, planned_at));
     JobSpec::Snapshot {
         image: ImageRef { name: container.image_name.clone(), tag },
         then,
         pause: PauseMode::Auto,
         discard_volumes: plan.discard_volumes && then.removes(),
+        excludes: excludes.to_vec(),
     }
 }
 
@@ -86,7 +100,7 @@ mod tests {
             for (state, expected) in ContainerState::ALL.into_iter().zip(expected.chars()) {
                 let mut container = container();
                 container.state = state;
-                let decided = match decide(&plan, &container, planned_at, now) {
+                let decided = match decide(&plan, &container, &[], planned_at, now) {
                     Decision::Start(_) => 's',
                     Decision::Nothing(_) => 'n',
                     Decision::LeftAlone(_) => 'l',
@@ -105,17 +119,17 @@ mod tests {
         c.protected = true;
         for action in ScheduleAction::ALL {
             plan.action = action;
-            let alone = matches!(decide(&plan, &c, planned_at, now), Decision::LeftAlone(_));
+            let alone = matches!(decide(&plan, &c, &[], planned_at, now), Decision::LeftAlone(_));
             assert_eq!(alone, action.removes(), "{action}");
         }
         (c.protected, c.keep_until) = (false, Some(at("2026-01-02T00:00:00Z")));
         for action in ScheduleAction::ALL {
             plan.action = action;
             assert!(
-                matches!(decide(&plan, &c, planned_at, now), Decision::LeftAlone(why) if why.contains("2026-01-02"))
+                matches!(decide(&plan, &c, &[], planned_at, now), Decision::LeftAlone(why) if why.contains("2026-01-02"))
             );
             assert!(!matches!(
-                decide(&plan, &c, planned_at, at("2026-01-02T00:00:00Z")),
+                decide(&plan, &c, &[], planned_at, at("2026-01-02T00:00:00Z")),
                 Decision::LeftAlone(_)
             ));
         }
@@ -127,6 +141,7 @@ mod tests {
         let image = |plan: &Plan| match decide(
             plan,
             &container(),
+            &[],
             at("2026-02-03T04:05:06Z"),
             at("2026-02-03T05:00:00Z"),
         ) {
