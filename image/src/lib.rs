@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`oci`] | manifests, indexes, descriptors, image configs; unknown fields are kept |
 //! | [`scrub`] | the config of a saved image: the base image's own, without what the launcher put in |
+//! | [`base_note`] | what a saved image says of its base, in its manifest's annotations |
 //! | [`settings`] | where the registry is and as whom it is used |
 //! | [`error`] | what a registry can answer, and what it means for a job |
 //! | [`client`] | the registry: one HTTP call with credentials, limits and retries |
@@ -15,6 +16,7 @@
 //! | `list` | tags and repositories, page by page |
 //! | `auth`, `answer` | credentials and tokens; what a refusal says |
 
+pub mod base_note;
 pub mod blob;
 pub mod client;
 pub mod error;
@@ -30,12 +32,13 @@ mod answer;
 mod auth;
 mod list;
 
+pub use base_note::BaseNote;
 pub use blob::BlobReader;
 pub use client::Registry;
 pub use error::RegistryError;
 pub use manifest::{Deletion, Untag};
 pub use oci::{ContainerConfig, Descriptor, ImageConfig, ImageManifest, Manifest};
-pub use scrub::{COMMIT_COMMENT, ScrubRules, scrub_config};
+pub use scrub::{COMMIT_COMMENT, ScrubRules, same_settings, scrub_config};
 pub use settings::{Credentials, DockerAuth, RegistrySettings};
 pub use upload::{Mount, Upload};
 pub use verify::Proof;

@@ -73,6 +73,13 @@ pub fn scrub_config(committed: ImageConfig, base: &ContainerConfig, rules: &Scru
     config
 }
 
+/// Whether a container of a saved image starts as one of its base does, so that it may be made of the base.
+pub fn same_settings(saved: &ImageConfig, base: &ImageConfig) -> bool {
+    let rules = ScrubRules::default();
+    let of = |config: &ImageConfig| settings(&config.config.clone().unwrap_or_default(), &rules);
+    of(saved) == of(base)
+}
+
 /// What was committed for this save says which job did it, once, and no longer how the container was started.
 fn rewrite_history(history: &mut Vec<History>, rules: &ScrubRules) {
     let ours = |entry: &History| entry.comment.as_ref() == Some(&rules.committed_as);
@@ -257,6 +264,17 @@ mod tests {
                 assert!(!text.contains(word), "{word} in {text}");
             }
         }
+    }
+
+    #[test]
+    fn a_saved_image_starts_as_its_base_does_unless_somebody_changed_it() {
+        let mut of = committed();
+        of.config = Some(base());
+        let saved = scrub_config(committed(), &base(), &rules());
+        assert!(same_settings(&saved, &of));
+        let mut changed = saved;
+        changed.config.as_mut().unwrap().cmd = Some(vec!["other".to_owned()]);
+        assert!(!same_settings(&changed, &of));
     }
 
     #[test]
