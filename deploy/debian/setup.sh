@@ -5,7 +5,7 @@
 # No service is enabled or started: everything Mothball's targets start is private to them.
 set -euo pipefail
 
-demo=(gcc libc6-dev pkg-config busybox-static docker.io docker-registry iproute2 iptables curl ca-certificates jq procps)
+demo=(gcc libc6-dev make pkg-config nasm autoconf automake libtool busybox-static docker.io docker-registry iproute2 iptables curl ca-certificates jq procps)
 tests=("${demo[@]}" rabbitmq-server redis-server apache2-utils faketime)
 
 case "${1:-}" in

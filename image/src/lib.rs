@@ -3,6 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`oci`] | manifests, indexes, descriptors, image configs; unknown fields are kept |
+//! | [`save`] | a container's writable layer becomes layer blobs in a registry |
 //! | [`scrub`] | the config of a saved image: the base image's own, without what the launcher put in |
 //! | [`base_note`] | what a saved image says of its base, in its manifest's annotations |
 //! | [`settings`] | where the registry is and as whom it is used |
@@ -23,6 +24,7 @@ pub mod error;
 pub mod layer;
 pub mod manifest;
 pub mod oci;
+pub mod save;
 pub mod scrub;
 pub mod settings;
 pub mod upload;

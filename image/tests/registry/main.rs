@@ -6,6 +6,8 @@ mod cuts;
 mod docker;
 mod faults;
 mod images;
+mod keeping;
+mod layers;
 mod scripted;
 mod support;
 mod tokens;
