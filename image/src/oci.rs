@@ -16,6 +16,8 @@ pub mod media {
     pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     /// An image's config, Docker's.
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    /// A layer that is not compressed, Docker's.
+    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
     /// A layer compressed by gzip, Docker's.
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// An image's manifest, OCI's.
@@ -24,6 +26,8 @@ pub mod media {
     pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
     /// An image's config, OCI's.
     pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// A layer that is not compressed, OCI's.
+    pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
     /// A layer compressed by gzip, OCI's.
     pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
     /// A layer compressed by zstd, OCI's.

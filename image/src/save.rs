@@ -4,12 +4,18 @@
 //! |---|---|
 //! | [`codec`] | blocks of tar, compressed |
 //! | [`pipeline`] | one layer on its way up: tar, digest, blocks, digest, upload |
+//! | [`base`] | the base image's layers: found, taken over, or exported once |
+//! | [`assemble`] | config and manifest of the saved image |
 //! | [`error`] | what can go wrong |
 
+pub mod assemble;
+pub mod base;
 pub mod codec;
 pub mod error;
 pub mod pipeline;
 
+pub use assemble::{Assembled, Parts, Provenance, assemble};
+pub use base::{BaseCache, base_layers};
 pub use codec::Codec;
 pub use error::SaveError;
-pub use pipeline::{LayerBlob, Pool, PoolSettings, Progress, Upstream, upload_layer};
+pub use pipeline::{Pool, PoolSettings, Progress, Upstream, upload_layer};

@@ -53,13 +53,19 @@ const LEFTOVERS: [&str; 6] = ["container_config", "container", "id", "parent", "
 #[must_use]
 pub fn scrub_config(committed: ImageConfig, base: &ContainerConfig, rules: &ScrubRules) -> ImageConfig {
     let mut config = committed;
+    if let Some(history) = &mut config.history {
+        rewrite_history(history, rules);
+    }
+    scrub_base(config, base, rules)
+}
+
+/// The same for a config that was made from the base's and has no history of a commit.
+#[must_use]
+pub(crate) fn scrub_base(mut config: ImageConfig, base: &ContainerConfig, rules: &ScrubRules) -> ImageConfig {
     for name in LEFTOVERS {
         config.extra.remove(name);
     }
     config.config = Some(settings(base, rules));
-    if let Some(history) = &mut config.history {
-        rewrite_history(history, rules);
-    }
     for entry in config.history.iter_mut().flatten() {
         for text in [&mut entry.created_by, &mut entry.comment, &mut entry.author].into_iter().flatten() {
             hide(text, rules);

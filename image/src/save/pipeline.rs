@@ -22,6 +22,7 @@ pub use progress::Progress;
 use super::error::SaveError;
 use crate::client::Registry;
 use crate::error::RegistryError;
+use crate::layer::index::LayerBlob;
 use crate::upload::Upload;
 use blocks::{Blocks, seal};
 use feed::Feed;
@@ -40,21 +41,6 @@ const REDOS_MAX: u32 = 3;
 const END_LIMIT: Duration = Duration::from_secs(3);
 /// Compressed blocks that wait for the line.
 const PACKED_MAX: usize = 4;
-
-/// A layer that is in the registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerBlob {
-    /// The blob's digest.
-    pub digest: Digest,
-    /// The blob's size in bytes.
-    pub size: u64,
-    /// The digest of the tar.
-    pub diff_id: Digest,
-    /// The tar's size in bytes.
-    pub raw_bytes: u64,
-    /// The blob's media type.
-    pub media_type: String,
-}
 
 /// Where layers go, and what they share on the way.
 #[derive(Debug, Clone)]

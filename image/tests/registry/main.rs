@@ -1,6 +1,7 @@
 //! The registry client against a real docker-registry, and against scripted servers for what no real
 //! registry can be made to do.
 
+mod bases;
 mod credentials;
 mod cuts;
 mod docker;
