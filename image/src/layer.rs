@@ -3,14 +3,16 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`entry`] | one entry of a layer, as its tar has it |
-//! | [`tree`] | a whole tree as one walk saw it, 80 bytes an entry |
+//! | [`tree`] | a whole tree as one walk saw it, about 80 bytes an entry |
 //! | [`walk`] | how a tree is looked at |
 //! | [`root`] | how files are opened without ever leaving the tree |
+//! | [`tar`] | entries as tar |
 //! | [`index`] | what a saved image holds and in which layer: what makes the next save a small one |
 
 pub mod entry;
 pub mod index;
 pub mod root;
+pub mod tar;
 pub mod tree;
 pub mod walk;
 

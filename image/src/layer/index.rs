@@ -80,6 +80,8 @@ pub struct Index {
     pub base: Base,
     /// Our own layers, oldest first.
     pub layers: Vec<LayerBlob>,
+    /// For each layer, about how many bytes of its tar are what it says, directories on the way included.
+    pub(crate) said_bytes: Vec<u64>,
     /// A fingerprint of the rules by which entries were left out.
     pub rules: String,
     /// The tree that the image shows on top of its base.

@@ -29,6 +29,7 @@ const SUM_BYTES: u64 = 32;
 struct Head {
     base: Base,
     layers: Vec<LayerBlob>,
+    said_bytes: Vec<u64>,
     rules: String,
     walked_at_nanos: i64,
     hole_bytes: u64,
@@ -66,6 +67,7 @@ impl Index {
         let head = Head {
             base: self.base.clone(),
             layers: self.layers.clone(),
+            said_bytes: self.said_bytes.clone(),
             rules: self.rules.clone(),
             walked_at_nanos: self.tree.walked_at_nanos,
             hole_bytes: self.tree.hole_bytes,
@@ -148,6 +150,7 @@ impl Index {
         let index = Self {
             base: head.base,
             layers: head.layers,
+            said_bytes: head.said_bytes,
             rules: head.rules,
             tree: Arc::new(tree),
             held,
@@ -159,7 +162,7 @@ impl Index {
     /// Whether every number in it leads somewhere. The checksum has proven that it is what was written; this proves that
     /// what was written was right.
     fn is_sound(&self) -> bool {
-        let Self { layers, tree, held, mentions, .. } = self;
+        let Self { layers, said_bytes, tree, held, mentions, .. } = self;
         let count = tree.nodes.len();
         let is_layer = |number: u16| usize::from(number) < layers.len();
         let node_sound = |(id, node): (usize, &Node)| {
@@ -174,6 +177,7 @@ impl Index {
             named && leads_on && led_to
         };
         count > 0
+            && said_bytes.len() == layers.len()
             && tree.node(ROOT).kind.is_directory()
             && tree.nodes.iter().enumerate().all(node_sound)
             && held.iter().filter_map(|held| held.layer()).all(is_layer)

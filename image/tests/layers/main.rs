@@ -1,0 +1,7 @@
+//! Writable layers read directly. The oracle is the kernel: what a container sees through overlayfs must be what one sees
+//! through overlayfs over the layers that were saved, unpacked by GNU tar. Needs root.
+
+mod edits;
+mod rounds;
+mod view;
+mod world;
