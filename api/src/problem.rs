@@ -181,6 +181,9 @@ impl From<StoreError> for Problem {
                 tracing::warn!(%error, "the store did not do it");
                 Self::new(Code::Unavailable, "the store cannot be used at the moment")
             }
+            StoreError::TooMuch(_) => {
+                Self::new(Code::Invalid, error).with_hint("Ask for a shorter time, or for one project.")
+            }
             StoreError::Corrupt(_) | StoreError::Settings(_) | StoreError::InUse(_) => {
                 tracing::error!(%error, "the store is not as it should be");
                 Self::new(Code::Internal, "the server met a defect; its log has more")

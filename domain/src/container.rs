@@ -1,6 +1,6 @@
 //! A container: how it was launched, where it is, what it has cost.
 
-use crate::billing::{self, Billed};
+use crate::billing::{Line, Rate, SHEET_LINES, Sheet, Stored, Stretch, Usage};
 use crate::flavor::Flavor;
 use crate::id::{ContainerId, JobId};
 use crate::image::{Digest, ImageRef};
@@ -214,8 +214,15 @@ pub struct Container {
     pub parked_flavor: Option<Flavor>,
     /// When its launch was asked for.
     pub created_at: Timestamp,
-    /// The stretches of time that are billed.
-    pub billed: Vec<Billed>,
+    /// The newest stretches of its life that are metered, oldest first: at most two sheets of the ledger.
+    #[serde(alias = "billed")]
+    pub metered: Vec<Stretch>,
+    /// How many stretches were before those; a multiple of [`SHEET_LINES`].
+    #[serde(default)]
+    pub metered_before: u32,
+    /// What those came to.
+    #[serde(default)]
+    pub used_before: Usage,
     /// Why it is in `error` or `lost`.
     pub reason: Option<String>,
     /// Whether Mothball did not launch it.
@@ -226,23 +233,88 @@ pub struct Container {
 pub const PORTS_MAX: usize = 32;
 
 impl Container {
+    /// Flavor and price that it has now.
+    pub fn rate(&self) -> Rate {
+        Rate::from(&self.launch.flavor)
+    }
+
+    /// What it has come to in all its life up to `now`.
+    pub fn usage(&self, now: Timestamp) -> Usage {
+        let rate = self.rate();
+        let mut usage = self.used_before;
+        self.metered.iter().for_each(|stretch| usage += stretch.usage(&rate, now));
+        usage
+    }
+
     /// What it has cost up to `now`.
     pub fn cost(&self, now: Timestamp) -> Decimal {
-        billing::cost(billing::seconds(&self.billed, now), self.launch.flavor.price_per_hour)
+        self.usage(now).cost()
     }
 
-    /// Begins to bill it.
+    /// The stretch that lasts.
+    pub fn open_stretch(&self) -> Option<&Stretch> {
+        self.metered.last().filter(|stretch| stretch.is_open())
+    }
+
+    /// Whether it is billed at this moment.
+    pub fn is_billed(&self) -> bool {
+        self.open_stretch().is_some_and(|stretch| stretch.stored.is_none())
+    }
+
+    /// Begins to bill it, at its flavor's price of now; ends its being parked. Nothing where it is billed already.
     pub fn start_billing(&mut self, now: Timestamp) {
-        if self.billed.last().is_none_or(|b| b.to.is_some()) {
-            self.billed.push(Billed { from: now, to: None });
+        if !self.is_billed() {
+            self.begin(now, None);
         }
     }
 
-    /// Ends to bill it.
-    pub fn stop_billing(&mut self, at: Timestamp) {
-        if let Some(open) = self.billed.last_mut().filter(|b| b.to.is_none()) {
-            open.to = Some(at);
+    /// Begins to count what its being parked saves: `stored` is what it leaves in the registry.
+    pub fn start_parking(&mut self, at: Timestamp, stored: Stored) {
+        self.begin(at, Some(stored));
+    }
+
+    /// Ends what is metered: it is neither billed nor parked any more.
+    pub fn stop_metering(&mut self, at: Timestamp) {
+        if let Some(last) = self.metered.last_mut() {
+            last.end(at);
         }
+    }
+
+    /// Gives each stretch a rate of its own where it has none: its record is of before stretches had one.
+    pub fn fix_rates(&mut self) {
+        let rate = self.rate();
+        for stretch in &mut self.metered {
+            stretch.rate.get_or_insert_with(|| rate.clone());
+        }
+    }
+
+    fn begin(&mut self, at: Timestamp, stored: Option<Stored>) {
+        self.stop_metering(at);
+        self.fix_rates();
+        // The older sheet is written and over: the ledger alone keeps it from here on.
+        if self.metered.len() >= 2 * SHEET_LINES {
+            let rate = self.rate();
+            let used: Usage = self.metered.drain(..SHEET_LINES).map(|stretch| stretch.usage(&rate, at)).sum();
+            self.used_before += used;
+            self.metered_before = self.metered_before.saturating_add(SHEET_LINES as u32);
+        }
+        self.metered.push(Stretch { from: at, to: None, rate: Some(self.rate()), stored });
+    }
+
+    /// The newest sheets of its ledger, each with its number.
+    pub fn sheets(&self) -> impl Iterator<Item = (u32, Sheet)> {
+        let rate = self.rate();
+        let first = self.metered_before / SHEET_LINES as u32;
+        self.metered.chunks(SHEET_LINES).zip(first..).map(move |(stretches, number)| {
+            let sheet = Sheet {
+                container: self.id,
+                name: self.name.clone(),
+                project: self.project.clone(),
+                user: self.user.clone(),
+                lines: stretches.iter().map(|stretch| Line::of(stretch, &rate)).collect(),
+            };
+            (number, sheet)
+        })
     }
 
     /// Whether its name is free for another container of the project.
@@ -254,23 +326,99 @@ impl Container {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flavor::Flavor;
     use crate::name::FlavorName;
     use crate::size::ByteSize;
 
-    #[test]
-    fn what_is_printed_of_a_launch_names_its_environment_but_not_its_values() {
-        let flavor = Flavor {
+    fn flavor(price: i64) -> Flavor {
+        Flavor {
             name: FlavorName::new("small").unwrap(),
             gpus: 0,
             cpus: 1,
             memory: ByteSize(1 << 30),
             shm: None,
-            price_per_hour: Decimal::ONE,
-        };
+            price_per_hour: Decimal::from(price),
+        }
+    }
+
+    /// As a store had it before stretches had a price.
+    fn old_record() -> Container {
+        let text = r#"{"id": 3, "name": "box", "project": "p", "user": "ann", "state": "ready",
+            "launch": {"source": {"type": "catalog", "name": "base", "reference": "r"},
+                "flavor": {"name": "small", "gpus": 0, "cpus": 1, "memory": "1GiB", "price_per_hour": "36"},
+                "env": {}, "mounts": [], "ports": []},
+            "image_name": "base", "node": null, "node_uid": null, "docker_id": null, "gpus": [], "ports": [],
+            "writable_bytes": null, "protected": false, "description": "", "keep_until": null, "job": null,
+            "parked_image": null, "created_at": "1970-01-01T00:00:00Z", "reason": null, "adopted": false,
+            "billed": [{"from": "1970-01-01T00:00:00Z", "to": "1970-01-01T01:00:00Z"},
+                {"from": "1970-01-01T02:00:00Z", "to": null}]}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn records_of_before_stretches_had_a_price_are_read_and_keep_theirs() {
+        let mut container = old_record();
+        assert_eq!(container.cost(at(9000)), Decimal::from(54));
+        container.fix_rates();
+        container.launch.flavor = flavor(360);
+        assert_eq!(container.cost(at(9000)), Decimal::from(54));
+        container.start_billing(at(9000));
+        assert_eq!(container.metered.len(), 2, "it is billed already");
+        let again: Container = serde_json::from_str(&serde_json::to_string(&container).unwrap()).unwrap();
+        assert_eq!(again, container);
+    }
+
+    #[test]
+    fn a_life_of_many_nights_keeps_its_record_short_and_its_ledger_whole() {
+        let mut container = old_record();
+        container.launch.flavor = flavor(3600);
+        container.metered.clear();
+        let mut ledger = BTreeMap::new();
+        let mut now = 0;
+        for night in 0..400 {
+            container.start_billing(at(now));
+            now += 60 + night % 7;
+            ledger.extend(container.sheets());
+            container
+                .start_parking(at(now), Stored { bytes: 73_000_000_000, price_per_gb_month: Decimal::TEN });
+            now += 3600;
+            ledger.extend(container.sheets());
+            assert!(container.metered.len() <= 2 * SHEET_LINES + 1);
+        }
+        container.stop_metering(at(now));
+        ledger.extend(container.sheets());
+        let lines: Vec<Line> = ledger.into_values().flat_map(|sheet| sheet.lines).collect();
+        assert_eq!(lines.len(), 800);
+        assert!(
+            lines.windows(2).all(|pair| pair[0].to == Some(pair[1].from)),
+            "a stretch is missing or twice"
+        );
+        let usage = container.usage(at(now));
+        // 60 to 66 seconds a day, in turn, at 1 a second; an hour of 73 GB at 10 a month is 1.
+        let seconds: i64 = (0..400).map(|night| 60 + night % 7).sum();
+        assert_eq!((usage.cost(), usage.storage_cost()), (Decimal::from(seconds), Decimal::from(400)));
+        assert_eq!(usage.avoided(), Decimal::from(400 * 3599));
+    }
+
+    #[test]
+    fn a_stretch_never_ends_before_it_begins() {
+        let mut container = old_record();
+        container.metered.clear();
+        container.start_billing(at(100));
+        container.stop_metering(at(50));
+        assert_eq!((container.metered[0].to, container.cost(at(999))), (Some(at(100)), Decimal::ZERO));
+        container.stop_metering(at(200));
+        assert_eq!(container.metered[0].to, Some(at(100)), "what has ended stays as it was");
+    }
+
+    #[test]
+    fn what_is_printed_of_a_launch_names_its_environment_but_not_its_values() {
         let launch = Launch {
             source: Source::Adopted { reference: "busybox".into() },
-            flavor,
+            flavor: flavor(1),
             env: BTreeMap::from([("API_KEY".to_owned(), "hunter2".to_owned())]),
             mounts: Vec::new(),
             ports: vec![22],

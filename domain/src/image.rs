@@ -3,6 +3,7 @@
 use crate::id::{ContainerId, JobId};
 use crate::name::{HIDDEN_TAG_PREFIX, ImageName, NameError, ProjectName, Tag, UserName};
 use jiff::Timestamp;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -156,6 +157,9 @@ pub struct Image {
     pub digest: Digest,
     /// Bytes of all its blobs in the registry.
     pub size_bytes: u64,
+    /// What keeping a gigabyte of it for a month costs, as it was when it was saved.
+    #[serde(default)]
+    pub storage_price: Decimal,
     /// Number of layers.
     pub layers: u32,
     /// Who saved it (the last time, when overwritten).

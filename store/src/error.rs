@@ -12,6 +12,9 @@ pub enum StoreError {
     /// A record cannot be read or written as what it should be.
     #[error("a record of the store is not as it should be: {0}")]
     Corrupt(String),
+    /// What is asked for is more than can be answered at once.
+    #[error("that is too much at once: {0}")]
+    TooMuch(String),
     /// The settings cannot work.
     #[error("{0}")]
     Settings(String),

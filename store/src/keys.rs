@@ -22,6 +22,14 @@ pub(crate) const RELEASES: &str = "counter:releases";
 pub(crate) const CONTAINERS: &str = "containers";
 /// All containers, deleted ones included.
 pub(crate) const CONTAINERS_ALL: &str = "containers:all";
+/// Deleted containers that still have a record, by the time they were deleted.
+pub(crate) const CONTAINERS_GONE: &str = "containers:gone";
+/// Sheets of the ledger, by the time their last line ended; [`OPEN`] while that lasts.
+pub(crate) const LEDGER: &str = "ledger";
+/// Whether the ledger has the containers of before there was one.
+pub(crate) const LEDGER_BEGUN: &str = "ledger:begun";
+/// The score of what has no end: later than any time, and a number that Redis keeps exactly.
+pub(crate) const OPEN: i64 = 9_000_000_000_000_000;
 /// All nodes.
 pub(crate) const NODES: &str = "nodes";
 /// All projects.
@@ -72,6 +80,20 @@ pub(crate) fn containers_on_node(node: &NodeName) -> String {
 }
 pub(crate) fn containers_in_state(state: ContainerState) -> String {
     format!("containers:s:{state}")
+}
+pub(crate) fn ledger_of_project(project: &ProjectName) -> String {
+    format!("ledger:p:{project}")
+}
+pub(crate) fn sheet(member: &str) -> String {
+    format!("sheet:{member}")
+}
+/// A sheet as an index member: containers in the order of their numbers, each with its sheets in order.
+pub(crate) fn sheet_member(id: ContainerId, number: u32) -> String {
+    format!("{:020}.{number:010}", id.0)
+}
+/// What the deleted containers of a project have come to.
+pub(crate) fn used_by_deleted(project: &ProjectName) -> String {
+    format!("used:p:{project}")
 }
 pub(crate) fn image(project: &ProjectName, image: &ImageRef) -> String {
     format!("image:{project}:{image}")

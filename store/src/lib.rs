@@ -22,6 +22,7 @@ pub use ops::audit::AuditQuery;
 pub use ops::cancel::{Cancelled, Retried};
 pub use ops::claim::{Checkpointed, Claim, Renewal};
 pub use ops::containers::{AdoptedContainer, ContainerChange, ContainerQuery, Observed};
+pub use ops::costs::{Ledger, LedgerQuery};
 pub use ops::due::{Attend, Attention};
 pub use ops::images::ImageDraft;
 pub use ops::jobs::{JobCount, JobQuery};

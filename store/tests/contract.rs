@@ -3,6 +3,7 @@
 
 mod cancelling;
 mod containers;
+mod costs;
 mod ending;
 mod history;
 mod holding;
@@ -155,6 +156,13 @@ const CLAUSES: &[Clause] = clauses![
         only_what_is_lost_or_failed_is_forgotten,
         owners_change_what_is_theirs,
         containers_are_listed_by_page_and_filter;
+    costs:
+        a_stretch_has_the_price_it_began_with,
+        what_a_park_saves_is_in_the_ledger,
+        deleted_containers_stay_in_the_ledger_until_it_is_purged,
+        the_ledger_is_asked_for_by_project_user_and_time,
+        a_settle_that_is_repeated_bills_once,
+        containers_of_before_the_ledger_are_brought_into_it;
     images:
         a_saved_image_is_recorded,
         overwriting_moves_updated_at_and_remembers_the_digest,

@@ -173,10 +173,10 @@ async fn a_crowd_ends_every_job_once(adapter: &str) -> Result<()> {
         ensure!(job.state != JobState::Failed, "{} failed: {:?}", job.id, job.error);
         let container = world.container(job.container.context("a launch has a container")?).await?;
         ensure!(
-            container.billed.len() == expected as usize,
+            container.metered.len() == expected as usize,
             "{} is billed as {:?}",
             job.id,
-            container.billed
+            container.metered
         );
     }
     let crowd = (tally.crashes, tally.stale, tally.twice);

@@ -78,6 +78,28 @@ impl World {
         Ok(())
     }
 
+    /// Takes the ledger away, as if the store were of a version that had none.
+    pub(crate) async fn forget_ledger(&self) -> Result<()> {
+        match &self.behind {
+            Behind::Redis(redis, prefix) => {
+                for pattern in ["r:sheet:*", "r:used:*", "i:ledger*", "i:containers:gone"] {
+                    let found = redis.cli(&["--raw", "KEYS", &format!("{{{prefix}}}:{pattern}")]).await?;
+                    for key in found.lines().filter(|key| !key.is_empty()) {
+                        redis.cli(&["DEL", key]).await?;
+                    }
+                }
+            }
+            Behind::Embedded(path) => {
+                let connection = rusqlite::Connection::open(path)?;
+                connection.execute_batch(
+                    "delete from record where key glob 'sheet:*' or key glob 'used:*';
+                     delete from entry where name glob 'ledger*' or name = 'containers:gone'",
+                )?;
+            }
+        }
+        Ok(())
+    }
+
     /// In how many seconds the scheduler must look at a job; none when it has no due time.
     pub(crate) async fn due_in_s(&self, id: JobId) -> Result<Option<f64>> {
         let now_ms = self.store.now().await?.as_millisecond();

@@ -203,7 +203,7 @@ impl Attempt {
         deadline: Instant,
         wait: &mut Duration,
     ) -> Result<(), Halt> {
-        if let StoreError::Corrupt(_) | StoreError::Settings(_) | StoreError::InUse(_) = error {
+        if !matches!(error, StoreError::Unavailable(_) | StoreError::Contended(_)) {
             return Err(Failure::permanent(FailureClass::Internal, error.to_string()).into());
         }
         tracing::warn!(job.id = %self.job.id, error = %error, "the store does not answer; trying again");

@@ -30,7 +30,7 @@ macro_rules! clauses {
     };
 }
 
-const CLAUSES: [Clause; 21] = clauses![
+const CLAUSES: [Clause; 22] = clauses![
     records::what_is_not_there_has_revision_zero,
     records::what_is_committed_is_read_back,
     records::odd_names_and_texts_are_kept,
@@ -48,6 +48,7 @@ const CLAUSES: [Clause; 21] = clauses![
     indexes::pages_meet_every_member_once,
     indexes::a_cursor_works_though_its_member_is_gone,
     indexes::what_is_due_comes_most_overdue_first,
+    indexes::what_is_since_a_score_comes_lowest_first,
     indexes::adding_again_moves,
     indexes::a_shift_moves_what_is_there_and_adds_nothing,
     indexes::removing_what_is_not_there_does_nothing,

@@ -174,6 +174,22 @@ impl Embedded {
         .await
     }
 
+    pub(crate) async fn since(
+        &self,
+        index: &str,
+        score: i64,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let index = index.to_owned();
+        self.with_reader(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "select member from entry where name = ?1 and score >= ?2 order by score, member limit ?3",
+            )?;
+            statement.query_map(params![index, score, bound(limit)], |row| row.get(0))?.collect()
+        })
+        .await
+    }
+
     pub(crate) async fn count(&self, indexes: Vec<String>) -> Result<Vec<u64>, StoreError> {
         self.with_reader(move |connection| {
             let mut statement = connection.prepare_cached("select count(*) from entry where name = ?1")?;

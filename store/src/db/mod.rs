@@ -109,6 +109,19 @@ impl Db {
         }
     }
 
+    /// Members of an index whose score is at least `score`, lowest first. Idempotent.
+    pub(crate) async fn since(
+        &self,
+        index: &str,
+        score: i64,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Redis(db) => db.since(index, score, limit).await,
+            Self::Embedded(db) => db.since(index, score, limit).await,
+        }
+    }
+
     /// How many members each of these indexes has, in order. Idempotent.
     pub(crate) async fn count(&self, indexes: &[String]) -> Result<Vec<u64>, StoreError> {
         match self {

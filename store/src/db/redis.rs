@@ -161,6 +161,22 @@ impl Redis {
         .await
     }
 
+    pub(crate) async fn since(
+        &self,
+        index: &str,
+        score: i64,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.index(index)).arg(score).arg("+inf").arg("BYSCORE");
+        command.arg("LIMIT").arg(0).arg(bound(limit));
+        self.ask(|mut line| {
+            let asked = &command;
+            async move { asked.query_async(&mut line).await }
+        })
+        .await
+    }
+
     pub(crate) async fn count(&self, indexes: &[String]) -> Result<Vec<u64>, StoreError> {
         if indexes.is_empty() {
             return Ok(Vec::new());

@@ -43,6 +43,11 @@ impl<'a> Tx<'a> {
         Ok(*self.now.insert(now))
     }
 
+    /// The store's clock at the first read; before that, the beginning of time.
+    pub(crate) fn read_at(&self) -> Timestamp {
+        self.now.unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
     /// Reads one record, as this operation has left it.
     pub(crate) async fn get<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, StoreError> {
         self.load(&[key.to_owned()]).await?;

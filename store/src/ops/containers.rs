@@ -5,6 +5,7 @@ use crate::db::tx::Tx;
 use crate::ops::{records, transact};
 use crate::{Page, Store, StoreError, keys};
 use jiff::Timestamp;
+use mothball_domain::billing::Usage;
 use mothball_domain::container::{Container, ContainerState, Launch, Port};
 use mothball_domain::id::ContainerId;
 use mothball_domain::label::Labels;
@@ -239,7 +240,9 @@ async fn adopt(
         parked_image: None,
         parked_flavor: None,
         created_at: now,
-        billed: Vec::new(),
+        metered: Vec::new(),
+        metered_before: 0,
+        used_before: Usage::default(),
         reason: None,
         adopted: true,
     };
@@ -261,7 +264,8 @@ async fn forget(tx: &mut Tx<'_>, id: ContainerId) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let mut container = before.clone();
-    container.stop_billing(now);
+    container.stop_metering(now);
+    records::note_used(tx, &container).await?;
     container.state = ContainerState::Deleted;
     container.reason = Some("forgotten".to_owned());
     records::release_place(tx, &mut container).await?;
@@ -292,7 +296,7 @@ async fn observe(tx: &mut Tx<'_>, node_uid: &str, seen: &Observed) -> Result<(),
     if container.state.exists() && container.state != state {
         container.state = state;
         if state == ContainerState::Lost {
-            container.stop_billing(now);
+            container.stop_metering(now);
             container.reason = Some("its node does not have it any more".to_owned());
         } else {
             container.start_billing(now);

@@ -10,6 +10,7 @@ use mothball_domain::id::{Fence, JobId};
 use mothball_domain::image::{Digest, Image, ImageRef, PREVIOUS_MAX, PreviousDigest};
 use mothball_domain::job::Step;
 use mothball_domain::name::{ImageName, ProjectName};
+use rust_decimal::Decimal;
 
 /// What a worker knows of an image that it has proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct ImageDraft {
     pub digest: Digest,
     /// Bytes of all its blobs.
     pub size_bytes: u64,
+    /// What keeping a gigabyte of it for a month costs.
+    pub storage_price: Decimal,
     /// Layers.
     pub layers: u32,
     /// What a plain `docker pull` takes.
@@ -130,6 +133,7 @@ async fn record_image(
         image,
         digest: draft.digest.clone(),
         size_bytes: draft.size_bytes,
+        storage_price: draft.storage_price,
         layers: draft.layers,
         created_by: job.user.clone(),
         created_at: before.as_ref().map_or(now, |b| b.created_at),

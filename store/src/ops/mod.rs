@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod cancel;
 pub(crate) mod claim;
 pub(crate) mod containers;
+pub(crate) mod costs;
 pub(crate) mod due;
 pub(crate) mod images;
 pub(crate) mod jobs;

@@ -4,6 +4,7 @@ use crate::StoreError;
 use crate::db::tx::Tx;
 use crate::keys;
 use jiff::Timestamp;
+use mothball_domain::billing::{Sheet, Usage};
 use mothball_domain::container::{Container, ContainerState};
 use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::image::Image;
@@ -11,6 +12,7 @@ use mothball_domain::job::{Job, JobSpec};
 use mothball_domain::name::NodeName;
 use mothball_domain::node::Reservations;
 use mothball_domain::state::JobState;
+use std::collections::BTreeMap;
 
 /// Reads a job.
 pub(crate) async fn job(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Job>, StoreError> {
@@ -111,7 +113,10 @@ pub(crate) fn put_container(
 
     let of_project = keys::containers_of_project(&container.project);
     let name = keys::container_name(&container.project, &container.name);
+    put_sheets(tx, before, container)?;
     if container.is_gone() {
+        let gone_ms = tx.read_at().as_millisecond();
+        tx.add(keys::CONTAINERS_GONE, &member, gone_ms);
         tx.remove(keys::CONTAINERS, &member);
         tx.remove(of_project, &member);
         if before.is_some_and(|b| !b.is_gone()) {
@@ -134,6 +139,35 @@ pub(crate) fn put_container(
         tx.add(keys::containers_on_node(&node), &member, 0);
     }
     tx.put(&keys::container(container.id), container)
+}
+
+/// Writes the sheets of the ledger that are not as `before` had them.
+fn put_sheets(tx: &mut Tx<'_>, before: Option<&Container>, container: &Container) -> Result<(), StoreError> {
+    if before.is_some_and(|before| before.metered == container.metered) {
+        return Ok(());
+    }
+    let written: BTreeMap<u32, Sheet> = before.map(|before| before.sheets().collect()).unwrap_or_default();
+    for (number, sheet) in container.sheets().filter(|(number, sheet)| written.get(number) != Some(sheet)) {
+        put_sheet(tx, number, &sheet)?;
+    }
+    Ok(())
+}
+
+/// Writes a sheet of the ledger with its index entries.
+pub(crate) fn put_sheet(tx: &mut Tx<'_>, number: u32, sheet: &Sheet) -> Result<(), StoreError> {
+    let member = keys::sheet_member(sheet.container, number);
+    let ended = sheet.ended_at().map_or(keys::OPEN, Timestamp::as_millisecond);
+    tx.add(keys::LEDGER, &member, ended);
+    tx.add(keys::ledger_of_project(&sheet.project), &member, ended);
+    tx.put(&keys::sheet(&member), sheet)
+}
+
+/// Adds what a container that is deleted has come to to its project's total.
+pub(crate) async fn note_used(tx: &mut Tx<'_>, container: &Container) -> Result<(), StoreError> {
+    let key = keys::used_by_deleted(&container.project);
+    let mut used: Usage = tx.get(&key).await?.unwrap_or_default();
+    used += container.usage(tx.now().await?);
+    tx.put(&key, &used)
 }
 
 /// Writes an image with its index entries.

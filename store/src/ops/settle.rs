@@ -6,12 +6,14 @@ use crate::ops::due::illegal;
 use crate::ops::{after, records, transact};
 use crate::{Store, StoreError, keys};
 use jiff::Timestamp;
+use mothball_domain::billing::Stored;
 use mothball_domain::container::{Container, ContainerState, Port, Source};
 use mothball_domain::failure::Failure;
 use mothball_domain::id::{Fence, JobId};
 use mothball_domain::image::Image;
 use mothball_domain::job::{Job, JobSpec, Then};
 use mothball_domain::state::{JobState, Transition};
+use rust_decimal::Decimal;
 use std::time::Duration;
 
 /// How an attempt ended.
@@ -147,20 +149,27 @@ async fn removed(
     container: &mut Container,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    container.stop_billing(job.checkpoint.removed_at.unwrap_or(now));
+    let removed_at = job.checkpoint.removed_at.unwrap_or(now);
+    container.stop_metering(removed_at);
     container.docker_id = None;
     container.ports.clear();
     container.state = match &job.spec {
         JobSpec::Snapshot { then: Then::Park, image, .. } => {
             container.parked_image = Some(image.clone());
+            let mut stored = Stored { bytes: 0, price_per_gb_month: Decimal::ZERO };
             // What it wakes from: the digest that was proven in this very job, whatever becomes of the tag.
             if let Some(saved) = tx.get::<Image>(&keys::image(&job.project, image)).await? {
+                stored = Stored { bytes: saved.size_bytes, price_per_gb_month: saved.storage_price };
                 let Image { image, digest, reference, .. } = saved;
                 container.launch.source = Source::Custom { image, digest, reference };
             }
+            container.start_parking(removed_at, stored);
             ContainerState::Parked
         }
-        _ => ContainerState::Deleted,
+        _ => {
+            records::note_used(tx, container).await?;
+            ContainerState::Deleted
+        }
     };
     records::release_place(tx, container).await
 }
@@ -212,6 +221,10 @@ pub(crate) async fn let_go(
             container.reason = Some(reason.to_owned());
             container.docker_id.clone_from(&job.checkpoint.created);
             let cancelled = job.state == JobState::Cancelled;
+            if container.docker_id.is_some() {
+                // What was parked is on a node again, though it does not run.
+                container.stop_metering(now);
+            }
             container.state = match (&container.parked_image, &container.docker_id) {
                 (Some(_), None) => ContainerState::Parked,
                 (None, None) if cancelled => ContainerState::Deleted,
@@ -232,8 +245,8 @@ pub(crate) async fn let_go(
         }
         JobSpec::Delete if container.state == ContainerState::Deleting => {
             // The next heartbeat of its node says whether it runs. Only a lost one is not billed.
-            let billed = container.billed.last().is_some_and(|b| b.to.is_none());
-            container.state = if billed { ContainerState::Ready } else { ContainerState::Lost };
+            container.state =
+                if container.is_billed() { ContainerState::Ready } else { ContainerState::Lost };
         }
         _ => {}
     }

@@ -6,6 +6,7 @@ use crate::ops::refusal::{allowed, bound_to, quota};
 use crate::ops::{after, placement, records, transact};
 use crate::{Store, StoreError, keys};
 use jiff::Timestamp;
+use mothball_domain::billing::Usage;
 use mothball_domain::container::{Container, ContainerState, Launch};
 use mothball_domain::flavor::Flavor;
 use mothball_domain::id::{ContainerId, Fence, JobId};
@@ -296,7 +297,9 @@ async fn launch(
         parked_image: None,
         parked_flavor: None,
         created_at: now,
-        billed: Vec::new(),
+        metered: Vec::new(),
+        metered_before: 0,
+        used_before: Usage::default(),
         reason: None,
         adopted: false,
     };

@@ -23,10 +23,10 @@ pub(crate) async fn what_a_node_sees_is_written_down(w: &World) -> Result<()> {
     let seen = see(w, &container, Some(true)).await?;
     ensure!(seen.state == ContainerState::Ready && seen.writable_bytes == Some(7));
     let stopped = see(w, &container, Some(false)).await?;
-    ensure!(stopped.state == ContainerState::Stopped && stopped.billed == container.billed);
+    ensure!(stopped.state == ContainerState::Stopped && stopped.metered == container.metered);
     ensure!(see(w, &container, Some(true)).await?.state == ContainerState::Ready);
     let lost = see(w, &container, None).await?;
-    ensure!(lost.state == ContainerState::Lost && lost.reason.is_some() && lost.billed[0].to.is_some());
+    ensure!(lost.state == ContainerState::Lost && lost.reason.is_some() && lost.metered[0].to.is_some());
     ensure!(lost.gpus == [0], "a container that is not there for a moment loses its GPUs");
     ensure!(see(w, &container, None).await? == lost, "seeing it twice changes something");
     Ok(())
@@ -56,7 +56,7 @@ pub(crate) async fn a_lost_container_that_comes_back_is_billed_again(w: &World) 
     let container = w.launched("box", 0).await?;
     see(w, &container, None).await?;
     let back = see(w, &container, Some(true)).await?;
-    ensure!(back.state == ContainerState::Ready && back.billed.len() == 2 && back.reason.is_none());
+    ensure!(back.state == ContainerState::Ready && back.metered.len() == 2 && back.reason.is_none());
     Ok(())
 }
 
@@ -82,7 +82,7 @@ pub(crate) async fn an_adopted_container_is_one_like_the_others(w: &World) -> Re
     w.node("n1", 2).await?;
     let adopted = found("box", "d-old", vec![1]);
     let container = w.store.adopt(&adopted).await?.ok().context("adopted")?;
-    ensure!(container.state == ContainerState::Ready && container.adopted && container.billed.len() == 1);
+    ensure!(container.state == ContainerState::Ready && container.adopted && container.metered.len() == 1);
     ensure!(w.store.adopt(&adopted).await? == Ok(container.clone()), "it is idempotent");
     ensure!(w.launched("other", 1).await?.gpus == [0], "an adopted container's GPU was given away");
     let asleep = AdoptedContainer { running: false, ..found("asleep", "d-2", Vec::new()) };

@@ -2,7 +2,6 @@
 
 use crate::world::*;
 use anyhow::{Context, Result, ensure};
-use mothball_domain::billing::seconds;
 use mothball_domain::container::{Container, ContainerState, Launch, Source};
 use mothball_domain::job::{Checkpoint, Job, JobSpec, Then};
 use mothball_domain::state::JobState;
@@ -83,7 +82,7 @@ pub(crate) async fn a_save_that_deletes_ends_the_bill_when_the_container_went(w:
     let job = held(w, snapshot("base:v1", Then::Delete), &container).await?;
     w.store.record_image(job.id, job.fence, &draft(1)).await?;
     ensure!(
-        w.container(container.id).await?.billed[0].to.is_none(),
+        w.container(container.id).await?.metered[0].to.is_none(),
         "the bill ended before the container did"
     );
     w.store.checkpoint(job.id, job.fence, &at_checkpoint(gone())).await?;
@@ -95,7 +94,7 @@ pub(crate) async fn a_save_that_deletes_ends_the_bill_when_the_container_went(w:
             && container.docker_id.is_none()
             && container.gpus.is_empty()
     );
-    ensure!(removed_at.is_some() && container.billed[0].to == removed_at);
+    ensure!(removed_at.is_some() && container.metered[0].to == removed_at);
     ensure!(gpus_held(w).await? == 0 && w.all_containers().await?.is_empty());
     Ok(())
 }
@@ -105,7 +104,7 @@ pub(crate) async fn a_parked_container_wakes_as_itself(w: &World) -> Result<()> 
     w.parked(&container, "base:parked").await?;
     let parked = w.container(container.id).await?;
     ensure!(parked.state == ContainerState::Parked && parked.parked_image == Some(image("base:parked")));
-    ensure!(parked.billed[0].to.is_some() && gpus_held(w).await? == 0);
+    ensure!(parked.metered[0].to.is_some() && gpus_held(w).await? == 0);
     let named = w.store.container_named(&project("p"), &container.name).await?;
     ensure!(named.as_ref() == Some(&parked), "a parked container keeps its name");
     let wake = w.new_job(&request(JobSpec::Launch, Target::Container(container.id))).await?;
@@ -117,7 +116,7 @@ pub(crate) async fn a_parked_container_wakes_as_itself(w: &World) -> Result<()> 
     let awake = w.container(container.id).await?;
     ensure!(awake.state == ContainerState::Ready && awake.docker_id.as_deref() == Some("d-new"));
     ensure!(
-        awake.parked_image.is_none() && awake.billed.len() == 2 && awake.created_at == container.created_at
+        awake.parked_image.is_none() && awake.metered.len() == 3 && awake.created_at == container.created_at
     );
     let used = w.store.image(&project("p"), &image("base:parked")).await?.context("the image")?.last_used_at;
     ensure!(used.is_some(), "a wake uses its image");
@@ -139,7 +138,7 @@ pub(crate) async fn a_job_that_fails_after_the_removal_does_not_bill_on(w: &Worl
         w.store.checkpoint(job.id, job.fence, &at_checkpoint(gone())).await?;
         w.settled(&job, failed(permanent(), LONG)).await?;
         let container = w.container(container.id).await?;
-        ensure!(container.state == expected && container.billed[0].to.is_some(), "{then:?}: {container:?}");
+        ensure!(container.state == expected && container.metered[0].to.is_some(), "{then:?}: {container:?}");
         ensure!(gpus_held(w).await? == 0);
     }
     Ok(())
@@ -153,7 +152,7 @@ pub(crate) async fn a_launch_that_failed_before_it_made_anything_gives_its_place
     ensure!(gpus_held(w).await? == 1);
     w.ended(&job, failed(permanent(), LONG)).await?;
     let container = w.container(job.container.context("a container")?).await?;
-    ensure!(container.state == ContainerState::Error && container.billed.is_empty());
+    ensure!(container.state == ContainerState::Error && container.metered.is_empty());
     ensure!(
         container.reason.as_deref().is_some_and(|r| r.contains("refused the password")),
         "{:?}",
@@ -197,12 +196,12 @@ pub(crate) async fn a_lost_container_whose_deletion_failed_stays_lost(w: &World)
     let seen = Observed { id: container.id, docker_id, running: None, writable_bytes: None };
     w.store.observe("n1", &seen).await?;
     let lost = w.container(container.id).await?;
-    ensure!(lost.state == ContainerState::Lost && lost.billed[0].to.is_some());
+    ensure!(lost.state == ContainerState::Lost && lost.metered[0].to.is_some());
     let job = held(w, JobSpec::Delete, &lost).await?;
     w.settled(&job, failed(permanent(), LONG)).await?;
     ensure!(w.container(container.id).await? == lost);
     w.deleted(&lost).await?;
-    ensure!(w.container(container.id).await?.billed == lost.billed, "a lost container was billed again");
+    ensure!(w.container(container.id).await?.metered == lost.metered, "a lost container was billed again");
     Ok(())
 }
 
@@ -213,21 +212,21 @@ pub(crate) async fn stop_and_start_are_one_bill(w: &World) -> Result<()> {
     let stopped = w.container(container.id).await?;
     ensure!(
         stopped.state == ContainerState::Stopped
-            && stopped.billed == container.billed
+            && stopped.metered == container.metered
             && gpus_held(w).await? == 1
     );
     let start = held(w, JobSpec::Start, &stopped).await?;
     w.settled(&start, running("d-box")).await?;
     let started = w.container(container.id).await?;
-    ensure!(started.state == ContainerState::Ready && started.billed == container.billed);
+    ensure!(started.state == ContainerState::Ready && started.metered == container.metered);
     w.deleted(&started).await?;
     let deleted = w.container(container.id).await?;
-    let end = deleted.billed[0].to.context("an end")?;
-    let lasted_ms = end.as_millisecond() - deleted.billed[0].from.as_millisecond();
+    let end = deleted.metered[0].to.context("an end")?;
+    let lasted_ms = end.as_millisecond() - deleted.metered[0].from.as_millisecond();
     // 36 an hour is a hundredth a second.
     let expected = rust_decimal::Decimal::new(lasted_ms, 5).normalize();
     ensure!(deleted.cost(w.store.now().await?) == expected, "{} for {lasted_ms} ms", deleted.cost(end));
-    ensure!(seconds(&deleted.billed, end) == rust_decimal::Decimal::new(lasted_ms, 3));
+    ensure!(deleted.usage(end).billed_ms == lasted_ms);
     Ok(())
 }
 

@@ -68,8 +68,8 @@ fn container(c: &Container) -> String {
         c.gpus,
         c.job.map(|id| id.to_string()),
         c.parked_image.as_ref().map(ToString::to_string),
-        c.billed.len(),
-        c.billed.last().is_some_and(|b| b.to.is_none()),
+        c.metered.iter().filter(|s| s.stored.is_none()).count(),
+        c.is_billed(),
         c.protected,
     )
 }

@@ -163,6 +163,7 @@ pub(crate) fn draft(number: u8) -> ImageDraft {
     ImageDraft {
         digest: digest(number),
         size_bytes: 1000 + u64::from(number),
+        storage_price: Decimal::from(2),
         layers: 3,
         reference: format!("registry/p/base@{}", digest(number)),
         base: Some("base".into()),

@@ -2,12 +2,16 @@
 
 use super::World;
 use anyhow::{Result, ensure};
+use jiff::Timestamp;
+use mothball_domain::billing::{Line, Usage};
 use mothball_domain::container::{Container, ContainerState};
+use mothball_domain::id::ContainerId;
 use mothball_domain::job::{Job, JobSpec};
+use mothball_domain::name::ProjectName;
 use mothball_domain::node::{Node, Reservations};
 use mothball_domain::state::JobState;
-use mothball_store::{ContainerQuery, JobQuery};
-use std::collections::BTreeSet;
+use mothball_store::{ContainerQuery, JobQuery, LedgerQuery};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that can be seen of a store at rest.
 pub(crate) struct Seen {
@@ -52,7 +56,42 @@ impl World {
             let found = seen.jobs.iter().filter(|j| j.kind() == count.kind && j.state == count.state).count();
             ensure!(count.count == found as u64, "{count:?}, but there are {found}");
         }
-        seen.check()
+        seen.check()?;
+        self.check_money().await
+    }
+
+    /// The ledger says of each container what its record does, and of each project what its containers do.
+    async fn check_money(&self) -> Result<()> {
+        let query = LedgerQuery { project: None, user: None, since: Timestamp::UNIX_EPOCH };
+        let ledger = self.store.ledger(&query).await?;
+        let mut by_container: BTreeMap<ContainerId, Vec<Line>> = BTreeMap::new();
+        for sheet in ledger.sheets {
+            by_container.entry(sheet.container).or_default().extend(sheet.lines);
+        }
+        let mut deleted: BTreeMap<ProjectName, Usage> = BTreeMap::new();
+        for number in 1.. {
+            let Some(container) = self.store.container(ContainerId(number)).await? else { break };
+            let mut lines = by_container.remove(&container.id).unwrap_or_default();
+            lines.sort_by_key(|line| (line.from, line.to.is_none()));
+            let meets = |pair: &[Line]| pair[0].to.is_some_and(|to| to <= pair[1].from);
+            ensure!(lines.windows(2).all(meets), "stretches of {number} overlap: {lines:?}");
+            let lasted = |line: &Line| {
+                let until = line.to.unwrap_or(ledger.now);
+                let lasted_ms = until.as_millisecond() - line.from.as_millisecond();
+                Usage::of(lasted_ms.max(0), &line.rate, line.stored.as_ref())
+            };
+            let (written, used) = (lines.iter().map(lasted).sum::<Usage>(), container.usage(ledger.now));
+            ensure!(written == used, "the ledger of {number} says {written:?}, its record {used:?}");
+            if container.is_gone() {
+                *deleted.entry(container.project).or_default() += used;
+            }
+        }
+        ensure!(by_container.is_empty(), "the ledger has strangers: {by_container:?}");
+        for (project, used) in deleted {
+            let total = self.store.used_by_deleted(&project).await?;
+            ensure!(total == used, "deleted containers of {project} came to {used:?}, not to {total:?}");
+        }
+        Ok(())
     }
 }
 
@@ -141,12 +180,18 @@ fn check_containers(jobs: &[Job], containers: &[Container]) -> Result<()> {
                 container.id
             );
         }
-        let open = container.billed.iter().filter(|b| b.to.is_none()).count();
-        let shown = format!("{} is {} and has {open} open bills", container.id, container.state);
-        ensure!(open <= 1 && container.billed.iter().rev().skip(1).all(|b| b.to.is_some()), "{shown}");
+        let open = container.metered.iter().filter(|s| s.is_open()).count();
+        let shown = format!("{} is {} and metered as {:?}", container.id, container.state, container.metered);
+        ensure!(open <= 1 && container.metered.iter().rev().skip(1).all(|s| !s.is_open()), "{shown}");
+        let is_parked = open == 1 && !container.is_billed();
         match container.state {
-            ContainerState::Ready | ContainerState::Stopped => ensure!(open == 1, "{shown}"),
-            ContainerState::Deleting => {}
+            ContainerState::Ready | ContainerState::Stopped => ensure!(container.is_billed(), "{shown}"),
+            ContainerState::Deleting => ensure!(!is_parked, "{shown}"),
+            ContainerState::Parked => ensure!(is_parked, "{shown}"),
+            // Being parked saves money until it is ready again.
+            ContainerState::Initializing => {
+                ensure!(open == 0 || (is_parked && container.parked_image.is_some()), "{shown}");
+            }
             _ => ensure!(open == 0, "{shown}"),
         }
     }

@@ -73,6 +73,19 @@ pub(in crate::db::contract) async fn what_is_due_comes_most_overdue_first(db: &D
     Ok(())
 }
 
+pub(in crate::db::contract) async fn what_is_since_a_score_comes_lowest_first(db: &Db) -> Result<()> {
+    // As far as Redis counts exactly.
+    let far = 9_000_000_000_000_000;
+    let scores = [("b", 7), ("a", 7), ("early", 6), ("open", far), ("z", far - 1), ("below", -1)];
+    db.commit(scores.iter().fold(changes(), |c, (member, score)| c.add("i", member, *score))).await?;
+    db.commit(changes().add("i:", "neighbour", 8)).await?;
+    let since = db.since("i", 7, 10).await?;
+    ensure!(since == ["a", "b", "z", "open"], "{since:?}");
+    ensure!(db.since("i", 7, 1).await? == ["a"] && db.since("i", far, 9).await? == ["open"]);
+    ensure!(db.since("i", far + 1, 9).await?.is_empty() && db.since("nothing", 0, 9).await?.is_empty());
+    Ok(())
+}
+
 pub(in crate::db::contract) async fn adding_again_moves(db: &Db) -> Result<()> {
     let later_ms = clock_ms(db, 60_000).await?;
     db.commit(changes().add("due", "a", 1)).await?;
