@@ -1,7 +1,10 @@
 //! Gauges that are read from the store when somebody asks. All values of a closed set are written each time, so
 //! that a gauge falls to zero instead of vanishing.
 
+mod money;
+
 use crate::app::App;
+use money::Money;
 use mothball_domain::container::ContainerState;
 use mothball_domain::job::JobKind;
 use mothball_domain::name::ProjectName;
@@ -26,10 +29,11 @@ pub(crate) enum ScrapeError {
 pub(crate) async fn gauges(app: &App, projects: bool) -> Result<Vec<MetricFamily>, ScrapeError> {
     let registry = Registry::new();
     jobs(app, &registry).await?;
-    containers(app, &registry).await?;
+    let money = containers(app, &registry).await?;
     nodes(app, &registry).await?;
     if projects {
-        images(&app.parts.store, &registry).await?;
+        let projects = images(&app.parts.store, &registry).await?;
+        money.write(&app.parts.store, &projects, &registry).await?;
     }
     let build = gauge(&registry, "mothball_build_info", "The version that runs.", &["version"])?;
     build.with_label_values(&[&app.parts.version]).set(1);
@@ -87,7 +91,8 @@ async fn jobs(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
     Ok(())
 }
 
-async fn containers(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
+async fn containers(app: &App, registry: &Registry) -> Result<Money, ScrapeError> {
+    let mut money = Money::at(app.parts.store.now().await?);
     let count =
         gauge(registry, "mothball_containers", "Containers by state and flavor.", &["state", "flavor"])?;
     let states = || ContainerState::ALL.into_iter().filter(|s| *s != ContainerState::Deleted);
@@ -102,10 +107,11 @@ async fn containers(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
         for container in &page.items {
             let flavor = container.launch.flavor.name.as_str();
             count.with_label_values(&[container.state.as_str(), flavor]).inc();
+            money.add(container);
         }
         match (page.items.last(), page.next) {
             (Some(last), Some(_)) => query.cursor = Some(last.id),
-            _ => return Ok(()),
+            _ => return Ok(money),
         }
     }
 }
@@ -130,10 +136,11 @@ async fn nodes(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
     Ok(())
 }
 
-async fn images(store: &Store, registry: &Registry) -> Result<(), ScrapeError> {
+/// The images of each project; which projects there are.
+async fn images(store: &Store, registry: &Registry) -> Result<Vec<ProjectName>, ScrapeError> {
     let count = gauge(registry, "mothball_images", "Custom images of a project.", &["project"])?;
     let bytes = gauge(registry, "mothball_image_bytes", "Bytes of a project's custom images.", &["project"])?;
-    let mut after = None;
+    let (mut projects, mut after) = (Vec::new(), None);
     loop {
         let page = store.projects(after.as_deref(), BATCH).await?;
         for project in &page.items {
@@ -141,9 +148,10 @@ async fn images(store: &Store, registry: &Registry) -> Result<(), ScrapeError> {
             count.with_label_values(&[project.name.as_str()]).set(images);
             bytes.with_label_values(&[project.name.as_str()]).set(size);
         }
+        projects.extend(page.items.into_iter().map(|project| project.name));
         match page.next {
             Some(next) => after = Some(next),
-            None => return Ok(()),
+            None => return Ok(projects),
         }
     }
 }

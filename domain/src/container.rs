@@ -251,6 +251,15 @@ impl Container {
         self.usage(now).cost()
     }
 
+    /// What an hour costs as it stands: its flavor's price while it is billed, its image's storage while it is parked.
+    pub fn cost_per_hour_now(&self) -> Decimal {
+        let Some(open) = self.open_stretch() else { return Decimal::ZERO };
+        let hour =
+            Stretch { from: Timestamp::UNIX_EPOCH, to: Timestamp::from_second(3600).ok(), ..open.clone() };
+        let usage = hour.usage(&self.rate(), Timestamp::UNIX_EPOCH);
+        usage.cost() + usage.storage_cost()
+    }
+
     /// The stretch that lasts.
     pub fn open_stretch(&self) -> Option<&Stretch> {
         self.metered.last().filter(|stretch| stretch.is_open())

@@ -27,14 +27,21 @@ pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
 }
 
 async fn purge(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
-    let settings = &parts.settings;
+    let (store, settings) = (&parts.store, &parts.settings);
+    let brought = store.begin_ledger().await?;
+    if brought > 0 {
+        tracing::info!(containers = brought, "brought containers of before there was a ledger into it");
+    }
     while !shutdown.is_cancelled() {
-        let jobs = parts.store.purge_jobs(settings.keep_jobs_for, BATCH).await?;
-        let entries = parts.store.purge_audit(settings.keep_audit_for, BATCH).await?;
-        if jobs + entries > 0 {
-            tracing::info!(jobs, audit_entries = entries, "removed old history");
+        let jobs = store.purge_jobs(settings.keep_jobs_for, BATCH).await?;
+        let entries = store.purge_audit(settings.keep_audit_for, BATCH).await?;
+        // As long as a job may name it.
+        let containers = store.purge_containers(settings.keep_jobs_for, BATCH).await?;
+        let sheets = store.purge_ledger(settings.keep_ledger_for, BATCH).await?;
+        if jobs + entries + containers + sheets > 0 {
+            tracing::info!(jobs, audit_entries = entries, containers, sheets, "removed old history");
         }
-        if jobs < BATCH && entries < BATCH {
+        if [jobs, entries, containers, sheets].into_iter().all(|removed| removed < BATCH) {
             return Ok(());
         }
     }

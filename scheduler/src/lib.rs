@@ -26,6 +26,8 @@ pub struct Settings {
     pub keep_jobs_for: Duration,
     /// How long the audit trail is kept.
     pub keep_audit_for: Duration,
+    /// How long the ledger, which cost reports are made of, is kept.
+    pub keep_ledger_for: Duration,
 }
 
 /// Everything that a scheduler works with.

@@ -9,6 +9,7 @@ use mothball_domain::retry::RetryPolicy;
 use mothball_image::Registry;
 use mothball_queue::Queue;
 use mothball_store::Store;
+use rust_decimal::Decimal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,10 @@ pub struct Settings {
     pub stop_grace: Duration,
     /// How long a container may stay frozen while it is saved and deleted.
     pub frozen_max: Duration,
+    /// What prices are in.
+    pub currency: String,
+    /// What keeping a gigabyte of an image for a month costs.
+    pub storage_price: Decimal,
     /// The version, for the node's report.
     pub version: String,
 }

@@ -7,6 +7,7 @@ mod adopt;
 mod audit;
 mod catalog;
 mod containers;
+mod costs;
 mod docs;
 mod events;
 mod excludes;
@@ -48,6 +49,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(events::routes())
         .merge(images::routes())
         .merge(catalog::routes())
+        .merge(costs::routes())
         .merge(nodes::routes())
         .merge(projects::routes())
         .merge(members::routes())

@@ -111,6 +111,7 @@ fn launched_digest(job: &Job, container: &Container) -> Option<String> {
 
 /// A container, as it stands at `now`.
 pub(crate) fn container(container: &Container, now: Timestamp, currency: &str) -> views::Container {
+    let usage = container.usage(now);
     views::Container {
         id: container.id,
         name: container.name.to_string(),
@@ -138,7 +139,10 @@ pub(crate) fn container(container: &Container, now: Timestamp, currency: &str) -
         created_at: container.created_at,
         cost: views::Cost {
             per_hour: container.launch.flavor.price_per_hour.to_string(),
-            so_far: container.cost(now).to_string(),
+            now_per_hour: container.cost_per_hour_now().to_string(),
+            so_far: usage.cost().to_string(),
+            avoided: usage.avoided().to_string(),
+            seconds: usage.seconds().to_string(),
             currency: currency.to_owned(),
         },
         description: container.description.clone(),

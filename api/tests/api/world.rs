@@ -268,7 +268,9 @@ impl World {
                 let written = Checkpointed { checkpoint, ..Checkpointed::default() };
                 store.checkpoint(id, job.fence, &written).await.unwrap();
                 let reference = format!("host/default/base@{digest}");
-                let draft = ImageDraft { digest, size_bytes: 1234, layers: 3, reference, base: None };
+                let storage_price = "1.825".parse().unwrap();
+                let draft =
+                    ImageDraft { digest, size_bytes: 1234, storage_price, layers: 3, reference, base: None };
                 store.record_image(id, job.fence, &draft).await.unwrap();
                 if then.removes() { Effect::Removed } else { Effect::None }
             }

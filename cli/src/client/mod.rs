@@ -71,6 +71,16 @@ impl Client {
         self.call(Method::GET, path, query, None::<&()>, None).await
     }
 
+    /// Reads something that is not JSON, as text.
+    pub(crate) async fn text(&self, path: &[&str], query: Query<'_>) -> Result<String, Fail> {
+        let request = self.request(Method::GET, path, query)?.timeout(ANSWER_LIMIT);
+        let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer).await);
+        }
+        answer.text().await.map_err(|e| self.unreachable(&e))
+    }
+
     /// Reads a list to its end, or to `limit` entries.
     pub(crate) async fn list<T: DeserializeOwned>(
         &self,

@@ -64,8 +64,8 @@ async fn list(args: ListArgs, cx: &Context) -> Result<(), Fail> {
     let containers: Vec<Container> = client.list(&["containers"], &query, LIST_MAX).await?;
     cx.show(&containers, |all| {
         let header = [
-            "id", "name", "state", "image", "flavor", "gpus", "written", "node", "user", "per hour",
-            "so far", "created",
+            "id", "name", "state", "image", "flavor", "gpus", "written", "node", "user", "now/h", "awake/h",
+            "so far", "saved", "created",
         ];
         output::table(&header, all.iter().map(row))
     })
@@ -82,8 +82,10 @@ fn row(c: &Container) -> Vec<String> {
         c.writable_bytes.map_or_else(|| "-".to_owned(), human::bytes),
         c.node.clone().unwrap_or_else(|| "-".to_owned()),
         c.user.clone(),
+        money(&c.cost.now_per_hour, &c.cost.currency),
         money(&c.cost.per_hour, &c.cost.currency),
         money(&c.cost.so_far, &c.cost.currency),
+        money(&c.cost.avoided, &c.cost.currency),
         ago(c.created_at),
     ]
 }

@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod containers;
+mod cost;
 mod images;
 mod jobs;
 mod keys;
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     Jobs(jobs::JobsArgs),
     /// Lists images, or shows, deletes, restores or pins one.
     Images(images::ImagesArgs),
+    /// Shows what containers have cost, and what parking them has saved.
+    Cost(cost::CostArgs),
     /// Lists flavors and their prices.
     Flavors,
     /// Lists nodes, or drains, resumes or forgets one (operators).
@@ -114,6 +117,7 @@ impl Command {
             Self::Wake(args) => save::wake(args, cx).await,
             Self::Jobs(args) => jobs::run(args, cx).await,
             Self::Images(args) => images::run(args, cx).await,
+            Self::Cost(args) => cost::run(args, cx).await,
             Self::Flavors => images::flavors(cx).await,
             Self::Nodes(args) => nodes::run(args, cx).await,
             Self::Projects(args) => projects::run(args, cx).await,

@@ -3,8 +3,12 @@
 use super::ConfigError;
 use super::settings::Settings;
 use mothball_domain::name::{NodeName, ProjectName, UserName};
+use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// Highest price of an hour, and of a gigabyte for a month.
+const PRICE_MAX: u32 = 10_000_000;
 
 /// Checks everything that can be told without asking a server.
 pub(crate) fn check(settings: &Settings) -> Result<(), ConfigError> {
@@ -173,6 +177,23 @@ fn lists(s: &Settings) -> Result<(), ConfigError> {
     twice("flavors", s.flavors.iter().map(|f| f.name.as_str()))?;
     twice("catalog", s.catalog.iter().map(|c| c.name.as_str()))?;
     twice("mounts", s.mounts.iter().map(|m| m.target.as_str()))?;
+    // Sums over years must stay exact.
+    let dear = |price: Decimal| price > Decimal::from(PRICE_MAX);
+    if let Some(flavor) = s.flavors.iter().find(|f| dear(f.price_per_hour)) {
+        return Err(refuse(
+            "flavors",
+            format!("{:?} costs more than {PRICE_MAX} an hour", flavor.name.as_str()),
+            "write a lower price, or prices in a larger unit of the currency",
+        ));
+    }
+    let storage = s.billing.storage_price_per_gb_month;
+    if storage.is_sign_negative() || dear(storage) {
+        return Err(refuse(
+            "billing.storage_price_per_gb_month",
+            format!("it is {storage}"),
+            format!("write a decimal from 0 to {PRICE_MAX}"),
+        ));
+    }
     if let Some(flavor) = s.flavors.iter().find(|f| f.price_per_hour.is_sign_negative() || f.cpus == 0) {
         return Err(refuse(
             "flavors",

@@ -4,6 +4,7 @@ use super::duration::Span;
 use super::secret::{Secret, SecretUrl};
 use mothball_domain::flavor::Flavor;
 use mothball_domain::size::ByteSize;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) worker: Worker,
     pub(crate) jobs: Jobs,
     pub(crate) scheduler: Scheduler,
+    pub(crate) billing: Billing,
     pub(crate) flavors: Vec<Flavor>,
     #[serde(default)]
     pub(crate) catalog: Vec<CatalogEntry>,
@@ -184,6 +186,13 @@ pub(crate) struct Jobs {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scheduler {
     pub(crate) tick: Span,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Billing {
+    pub(crate) storage_price_per_gb_month: Decimal,
+    pub(crate) keep_for: Span,
 }
 
 /// A base image on offer.

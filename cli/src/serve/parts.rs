@@ -155,6 +155,7 @@ pub(super) fn scheduler(settings: &Settings, shared: &Shared) -> Result<mothball
             gone_after: settings.jobs.gone_after.0,
             keep_jobs_for: settings.jobs.keep_for.0,
             keep_audit_for: settings.jobs.audit_keep_for.0,
+            keep_ledger_for: settings.billing.keep_for.0,
         },
     })
 }
@@ -201,6 +202,8 @@ pub(super) fn worker(
             heartbeat: w.heartbeat.0,
             stop_grace: w.stop_grace.0,
             frozen_max: w.frozen_max.0,
+            currency: settings.currency.clone(),
+            storage_price: settings.billing.storage_price_per_gb_month,
             version: VERSION.to_owned(),
         },
     })

@@ -23,7 +23,10 @@ pub struct Usage {
     billed: Decimal,
     /// The same of what would have been billed, had the container not been parked.
     spared: Decimal,
-    /// Price of a gigabyte-month x gigabytes x milliseconds, of what was stored meanwhile.
+    /// Gigabytes x milliseconds that were stored meanwhile.
+    #[serde(default)]
+    gigabytes: Decimal,
+    /// Price of a gigabyte-month x gigabytes x milliseconds, of the same.
     stored: Decimal,
 }
 
@@ -39,6 +42,7 @@ impl Usage {
                 Self {
                     parked_ms: lasted_ms,
                     spared: price,
+                    gigabytes: gigabytes * time,
                     stored: gigabytes * stored.price_per_gb_month * time,
                     ..Self::default()
                 }
@@ -66,6 +70,11 @@ impl Usage {
         (self.billed / Decimal::from(HOUR_MS)).normalize()
     }
 
+    /// Gigabytes stored while parked, times months.
+    pub fn gigabyte_months(&self) -> Decimal {
+        (self.gigabytes / Decimal::from(HOUR_MS * HOURS_OF_MONTH)).normalize()
+    }
+
     /// What storing the images of parked containers costs, not rounded.
     pub fn storage_cost(&self) -> Decimal {
         (self.stored / Decimal::from(HOUR_MS * HOURS_OF_MONTH)).normalize()
@@ -83,6 +92,7 @@ impl AddAssign for Usage {
         self.parked_ms = self.parked_ms.saturating_add(other.parked_ms);
         self.billed = self.billed.saturating_add(other.billed);
         self.spared = self.spared.saturating_add(other.spared);
+        self.gigabytes = self.gigabytes.saturating_add(other.gigabytes);
         self.stored = self.stored.saturating_add(other.stored);
     }
 }

@@ -43,6 +43,7 @@ pub(super) async fn prove(
     let draft = ImageDraft {
         digest: digest.clone(),
         size_bytes: proof.size_bytes,
+        storage_price: attempt.parts.settings.storage_price,
         layers: proof.layers,
         reference: format!("{}/{repo}@{digest}", registry.host()),
         base: Some(container.launch.source.display_name()),

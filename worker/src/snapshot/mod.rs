@@ -15,6 +15,7 @@ use crate::attempt::Attempt;
 use crate::delete::check_node;
 use crate::freeze::Freeze;
 use crate::halt::{Halt, Stop};
+use mothball_domain::billing::{Stored, sentences};
 use mothball_domain::container::Container;
 use mothball_domain::exclude::Exclude;
 use mothball_domain::failure::{Failure, FailureClass};
@@ -49,16 +50,29 @@ async fn steps(attempt: &mut Attempt, request: &Request) -> Result<Effect, Halt>
     let container = attempt.container().await?;
     check_node(attempt, &container)?;
     attempt.step(Step::Preflight).await?;
-    let ready = match preflight::check(attempt, &container, request).await? {
-        preflight::Found::Container(ready) => *ready,
+    let done = match preflight::check(attempt, &container, request).await? {
+        preflight::Found::Container(ready) if request.then.removes() => {
+            save_and_remove(attempt, &container, request, &ready).await?
+        }
+        preflight::Found::Container(ready) => save(attempt, &container, request, &ready).await?,
         // The last attempt proved the image and removed the container, and died before it could say so.
-        preflight::Found::Removed => return Ok(Effect::Removed),
+        preflight::Found::Removed => Effect::Removed,
     };
-    if request.then.removes() {
-        save_and_remove(attempt, &container, request, &ready).await
-    } else {
-        save(attempt, &container, request, &ready).await
+    if request.then == Then::Park {
+        money_line(attempt, &container);
     }
+    Ok(done)
+}
+
+/// Says what the park saves.
+fn money_line(attempt: &mut Attempt, container: &Container) {
+    let settings = &attempt.parts.settings;
+    let stored = Stored {
+        bytes: attempt.checkpoint.size_bytes.unwrap_or_default(),
+        price_per_gb_month: settings.storage_price,
+    };
+    let line = sentences::park(&container.rate(), &stored, &settings.currency);
+    attempt.note(line);
 }
 
 /// Whether another attempt, or another worker, goes on from what this one has committed.

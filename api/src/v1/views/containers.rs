@@ -92,10 +92,19 @@ pub struct ContainerMount {
 /// What a container costs. Decimals are text, so that none is rounded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cost {
-    /// Price of an hour.
+    /// Price of an hour that it runs.
     pub per_hour: String,
+    /// What an hour costs as it stands: nothing but its image's storage while it is parked.
+    #[serde(default)]
+    pub now_per_hour: String,
     /// What it has cost until now.
     pub so_far: String,
+    /// What parking it has saved until now, less what its image's storage cost meanwhile.
+    #[serde(default)]
+    pub avoided: String,
+    /// Seconds that it was billed for.
+    #[serde(default)]
+    pub seconds: String,
     /// The currency.
     #[serde(default)]
     pub currency: String,

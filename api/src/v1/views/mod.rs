@@ -4,6 +4,7 @@
 //! requests do not, so that a misspelt field is an error instead of silence.
 
 mod containers;
+mod costs;
 mod images;
 mod jobs;
 mod nodes;
@@ -13,6 +14,7 @@ mod requests;
 pub(crate) mod schemas;
 
 pub use containers::{Container, ContainerMount, ContainerPort, Cost, Preflight};
+pub use costs::{CostReport, CostRow};
 pub use images::{CatalogImage, Image, OverwrittenImage};
 pub use jobs::{Job, JobError, JobEvent, JobProgress};
 pub use nodes::{FlavorView, Node, NodeGpu};

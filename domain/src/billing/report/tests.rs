@@ -165,7 +165,10 @@ fn some_sheets() -> impl Strategy<Value = Vec<Sheet>> {
         let make = |(number, (project, user, stretches, open)): (usize, (usize, usize, Vec<_>, bool))| {
             let mut at_ms = begin_ms;
             let count = stretches.len();
-            let line = |(index, (lasts_ms, gap_ms, price, scale, is_parked, bytes))| {
+            let line = |(index, (lasts_ms, gap_ms, price, scale, is_parked, bytes)): (
+                usize,
+                (_, _, u64, _, bool, _),
+            )| {
                 let price = Decimal::new(price as i64, scale);
                 let from_ms = at_ms + gap_ms;
                 at_ms = from_ms + lasts_ms;
