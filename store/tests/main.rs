@@ -3,5 +3,6 @@
 
 mod contract;
 mod model;
+mod month;
 mod racing;
 mod world;

@@ -78,6 +78,14 @@ impl World {
         Ok(())
     }
 
+    /// The Redis that the store is in.
+    pub(crate) fn redis(&self) -> Option<&Redis> {
+        match &self.behind {
+            Behind::Redis(redis, _) => Some(redis),
+            Behind::Embedded(_) => None,
+        }
+    }
+
     /// Takes the ledger away, as if the store were of a version that had none.
     pub(crate) async fn forget_ledger(&self) -> Result<()> {
         match &self.behind {

@@ -5,6 +5,7 @@ mod bad_input;
 mod broker;
 mod cancel_retry;
 mod cli;
+mod cost;
 mod count;
 mod dockerd;
 mod faults;

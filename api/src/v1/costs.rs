@@ -50,12 +50,12 @@ async fn costs(
     let since = asked.span.from;
     let ledger = app.parts.store.ledger(&LedgerQuery { project, user, since }).await?;
     let rows = report(&ledger.sheets, asked.span, ledger.now, &asked.cut);
-    let names = names(&ledger.sheets);
+    let known = names(&ledger.sheets);
     if asked.format == Format::Csv {
-        let text = focus::csv(&rows, &names, &asked, &app.parts.settings.currency)?;
+        let text = focus::csv(&rows, &known, &asked, &app.parts.settings.currency)?;
         return Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response());
     }
-    Ok(Json(page(rows, &names, &asked, &app.parts.settings.currency)?).into_response())
+    Ok(Json(page(rows, &known, &asked, &app.parts.settings.currency)?).into_response())
 }
 
 /// Whose costs the caller gets to see: project and user, where these are fixed.

@@ -132,6 +132,8 @@ fn table() -> Vec<Row> {
         ("POST", "/v1/keys", "/v1/keys", json!({"user": "admin"}), [Yes, Unseen, Unseen, Unseen, Unseen]),
         ("DELETE", "/v1/keys/{key}", "/v1/keys/id-key-ann?user=ann", none(), [Yes, Yes, Yes, Unseen, Unseen]),
         ("GET", "/v1/audit", "/v1/audit?project=default", none(), admins),
+        ("GET", "/v1/costs", "/v1/costs?project=default", none(), project),
+        ("GET", "/v1/costs", "/v1/costs?project=default&user=bob", none(), [Yes, Yes, No, Yes, Unseen]),
     ];
     rows.sort_by_key(|(method, _, called, _, _)| (*called, *method));
     rows

@@ -4,6 +4,7 @@
 
 mod access;
 mod calls;
+mod costs;
 mod events;
 mod fuzz;
 mod health;

@@ -143,8 +143,10 @@ async fn show(container: &str, cx: &Context) -> Result<(), Fail> {
             ("labels", super::manage::pairs(&c.labels)),
             ("description", c.description.clone()),
             ("created", format!("{} ({})", local(c.created_at), ago(c.created_at))),
-            ("per hour", money(&c.cost.per_hour, currency)),
+            ("an hour, awake", money(&c.cost.per_hour, currency)),
+            ("an hour, now", money(&c.cost.now_per_hour, currency)),
             ("so far", money(&c.cost.so_far, currency)),
+            ("saved by parking", money(&c.cost.avoided, currency)),
         ])
     })
 }

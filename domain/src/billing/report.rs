@@ -62,6 +62,7 @@ pub struct Span {
 
 /// How a report is cut: by what, and in which time zone days begin.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says whether there are rows for one thing")]
 pub struct Cut {
     /// A row for each container.
     pub container: bool,

@@ -153,24 +153,21 @@ async fn removed(
     container.stop_metering(removed_at);
     container.docker_id = None;
     container.ports.clear();
-    container.state = match &job.spec {
-        JobSpec::Snapshot { then: Then::Park, image, .. } => {
-            container.parked_image = Some(image.clone());
-            let mut stored = Stored { bytes: 0, price_per_gb_month: Decimal::ZERO };
-            // What it wakes from: the digest that was proven in this very job, whatever becomes of the tag.
-            if let Some(saved) = tx.get::<Image>(&keys::image(&job.project, image)).await? {
-                stored = Stored { bytes: saved.size_bytes, price_per_gb_month: saved.storage_price };
-                let Image { image, digest, reference, .. } = saved;
-                container.launch.source = Source::Custom { image, digest, reference };
-            }
-            container.start_parking(removed_at, stored);
-            ContainerState::Parked
+    if let JobSpec::Snapshot { then: Then::Park, image, .. } = &job.spec {
+        container.parked_image = Some(image.clone());
+        let mut stored = Stored { bytes: 0, price_per_gb_month: Decimal::ZERO };
+        // What it wakes from: the digest that was proven in this very job, whatever becomes of the tag.
+        if let Some(saved) = tx.get::<Image>(&keys::image(&job.project, image)).await? {
+            stored = Stored { bytes: saved.size_bytes, price_per_gb_month: saved.storage_price };
+            let Image { image, digest, reference, .. } = saved;
+            container.launch.source = Source::Custom { image, digest, reference };
         }
-        _ => {
-            records::note_used(tx, container).await?;
-            ContainerState::Deleted
-        }
-    };
+        container.start_parking(removed_at, stored);
+        container.state = ContainerState::Parked;
+    } else {
+        records::note_used(tx, container).await?;
+        container.state = ContainerState::Deleted;
+    }
     records::release_place(tx, container).await
 }
 
