@@ -267,7 +267,9 @@ mod tests {
             parked_image: None,
             parked_flavor: None,
             created_at: Timestamp::UNIX_EPOCH,
-            billed: Vec::new(),
+            metered: Vec::new(),
+            metered_before: 0,
+            used_before: crate::billing::Usage::default(),
             reason: None,
             adopted: false,
         }

@@ -363,6 +363,8 @@ async fn existing(
 
 /// A container that is woken gets the size it is woken as; what it was parked with is kept until it runs.
 pub(crate) fn wake_as(container: &mut Container, flavor: &Flavor) {
+    // What was metered at the size it had stays so.
+    container.fix_rates();
     container.parked_flavor = Some(std::mem::replace(&mut container.launch.flavor, flavor.clone()));
 }
 
