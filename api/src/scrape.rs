@@ -6,8 +6,9 @@ mod money;
 use crate::app::App;
 use money::Money;
 use mothball_domain::container::ContainerState;
+use mothball_domain::id::ContainerId;
 use mothball_domain::job::JobKind;
-use mothball_domain::name::ProjectName;
+use mothball_domain::name::{NodeName, ProjectName};
 use mothball_store::{ContainerQuery, Store, StoreError};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
@@ -30,6 +31,7 @@ pub(crate) async fn gauges(app: &App, projects: bool) -> Result<Vec<MetricFamily
     let registry = Registry::new();
     jobs(app, &registry).await?;
     let money = containers(app, &registry).await?;
+    idleness(app, &registry).await?;
     nodes(app, &registry).await?;
     if projects {
         let projects = images(&app.parts.store, &registry).await?;
@@ -116,6 +118,34 @@ async fn containers(app: &App, registry: &Registry) -> Result<Money, ScrapeError
     }
 }
 
+/// How long running containers have been idle, by the rules of their projects.
+async fn idleness(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
+    let idle = seconds(
+        registry,
+        "mothball_container_idle_seconds",
+        "For how long a container has been idle by its project's rule; 0 while it is active.",
+        &["container", "node"],
+    )?;
+    let mut query =
+        ContainerQuery { state: Some(ContainerState::Ready), limit: BATCH, ..ContainerQuery::default() };
+    loop {
+        let page = app.parts.store.containers(&query).await?;
+        let ids: Vec<ContainerId> = page.items.iter().map(|c| c.id).collect();
+        let looks = app.parts.store.usage(&ids).await?;
+        for container in &page.items {
+            let node = container.node.as_ref().map_or("", NodeName::as_str);
+            if let Some(look) = looks.get(&container.id) {
+                idle.with_label_values(&[container.id.to_string().as_str(), node])
+                    .set(look.idle.idle_for().as_secs_f64());
+            }
+        }
+        match (page.items.last(), page.next) {
+            (Some(last), Some(_)) => query.cursor = Some(last.id),
+            _ => return Ok(()),
+        }
+    }
+}
+
 async fn nodes(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
     let gpus =
         gauge(registry, "mothball_gpus", "GPUs by node: held by a container, or free.", &["node", "state"])?;
@@ -125,6 +155,12 @@ async fn nodes(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
         "When the node's worker last reported.",
         &["node"],
     )?;
+    let utilization = seconds(
+        registry,
+        "mothball_gpu_utilization_ratio",
+        "How busy a GPU was at its busiest since the report before, 0 to 1.",
+        &["node", "gpu"],
+    )?;
     for (node, reservations) in app.parts.store.nodes().await? {
         let held = reservations.gpus_held();
         let free = node.report.gpus.len().saturating_sub(held);
@@ -132,6 +168,9 @@ async fn nodes(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
         gpus.with_label_values(&[node.name.as_str(), "free"]).set(whole(free as u64));
         let at_s = node.heartbeat_at.as_millisecond() as f64 / 1000.0;
         heartbeat.with_label_values(&[node.name.as_str()]).set(at_s);
+        for (gpu, busy) in app.parts.store.gpu_use(&node.name).await?.busy {
+            utilization.with_label_values(&[node.name.as_str(), gpu.to_string().as_str()]).set(busy);
+        }
     }
     Ok(())
 }

@@ -4,7 +4,10 @@
 //! [`IdleRule`] says whether that was activity; an [`IdleClock`] adds up the time without any. A look that is missing is
 //! not idleness: nobody knows what happened meanwhile, so the clock begins anew.
 
+use crate::id::ContainerId;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -19,6 +22,36 @@ pub struct Use {
     pub gpu: Option<f64>,
     /// Terminals that are logged in, beside the one of its own first process.
     pub terminals: u32,
+}
+
+/// The last look at a container, as its node reported it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Look {
+    /// The container.
+    pub container: ContainerId,
+    /// What it used since the look before.
+    pub used: Use,
+    /// For how long it has been idle by the rule of its project, or by the [usual](IdleRule::usual) one.
+    pub idle: IdleClock,
+    /// That rule.
+    pub rule: IdleRule,
+    /// When the report came, by the store's clock.
+    pub at: Timestamp,
+}
+
+impl Look {
+    /// Since when it has been idle, by the store's clock; none while it is active.
+    pub fn idle_since(&self) -> Option<Timestamp> {
+        let idle = self.idle.idle_for();
+        (!idle.is_zero()).then(|| self.at.saturating_sub(idle).unwrap_or(Timestamp::MIN))
+    }
+}
+
+/// How busy a node's GPUs are.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct GpuUse {
+    /// By index, 0 to 1. A GPU that cannot tell is missing.
+    pub busy: BTreeMap<u32, f64>,
 }
 
 /// When a container counts as idle: every threshold that is set must be undercut, by every look of the window.
@@ -54,6 +87,18 @@ pub const SAMPLES_MAX: u32 = 10_000;
 impl IdleRule {
     fn samples_usual() -> u32 {
         3
+    }
+
+    /// What counts as idle where a project says nothing: shown, and never acted upon.
+    pub fn usual() -> Self {
+        Self {
+            gpu_below: Some(0.05),
+            cpu_below: Some(0.1),
+            network_below: Some(10_000.0),
+            terminals: false,
+            window_seconds: 30 * 60,
+            samples: Self::samples_usual(),
+        }
     }
 
     /// Refuses a rule that could never hold, or that would always.

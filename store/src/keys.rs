@@ -34,6 +34,8 @@ pub(crate) const OPEN: i64 = 9_000_000_000_000_000;
 pub(crate) const NODES: &str = "nodes";
 /// All projects.
 pub(crate) const PROJECTS: &str = "projects";
+/// Projects that have a policy about parking.
+pub(crate) const PARK_POLICIES: &str = "parkpolicies";
 /// All users.
 pub(crate) const USERS: &str = "users";
 /// The audit trail, by id and so by age.
@@ -119,6 +121,17 @@ pub(crate) fn images_of_name(project: &ProjectName, name: &ImageName) -> String 
 }
 pub(crate) fn node(name: &NodeName) -> String {
     format!("node:{name}")
+}
+/// The last look at what a container uses.
+pub(crate) fn usage(id: ContainerId) -> String {
+    format!("usage:{id}")
+}
+/// How busy a node's GPUs are.
+pub(crate) fn gpu_use(name: &NodeName) -> String {
+    format!("gpuuse:{name}")
+}
+pub(crate) fn park_policy(project: &ProjectName) -> String {
+    format!("parkpolicy:{project}")
 }
 pub(crate) fn reservations(name: &NodeName) -> String {
     format!("gpus:{name}")

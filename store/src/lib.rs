@@ -30,6 +30,7 @@ pub use ops::nodes::{NodeRun, Registered};
 pub use ops::people::KeyDraft;
 pub use ops::settle::{Effect, Outcome, Settled};
 pub use ops::submit::{Idempotency, NewContainer, Submission, Submitted, Target};
+pub use ops::usage::Looked;
 
 use db::Db;
 use db::embedded::Embedded;

@@ -13,6 +13,7 @@ mod people;
 mod placing;
 mod retrying;
 mod submitting;
+mod usage;
 mod waiting;
 mod waking;
 
@@ -44,6 +45,9 @@ macro_rules! clauses {
 }
 
 const CLAUSES: &[Clause] = clauses![
+    usage:
+        the_last_look_is_kept_with_the_stores_time,
+        a_policy_is_kept_until_it_does_nothing;
     submitting:
         a_submission_is_recorded_listed_and_due_at_once,
         the_same_id_is_the_same_job,

@@ -20,4 +20,5 @@ mod registry_faults;
 mod registry_truth;
 mod steps_twice;
 mod ten_rounds;
+mod usage;
 mod volumes;

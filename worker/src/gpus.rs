@@ -3,6 +3,7 @@
 use mothball_domain::node::Gpu;
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
+use std::path::Path;
 
 /// How GPUs are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -39,13 +40,24 @@ impl GpuInventory {
         }
     }
 
-    /// How busy each GPU is, 0 to 1, by index; nothing where it cannot be told. Blocks like [`Self::list`].
-    pub fn utilization(self) -> Vec<(u32, f64)> {
+    /// How busy each GPU is, 0 to 1, by index; nothing where it cannot be told. A fixed inventory is as busy as the file
+    /// [`TRIAL_FILE`] in the worker's directory says. Blocks like [`Self::list`].
+    pub fn utilization(self, worker_dir: &Path) -> Vec<(u32, f64)> {
         match self {
-            Self::Fixed(_) => Vec::new(),
+            Self::Fixed(_) => std::fs::read_to_string(worker_dir.join(TRIAL_FILE))
+                .map(|text| text.lines().filter_map(trial_line).collect())
+                .unwrap_or_default(),
             Self::Auto => measure().unwrap_or_default(),
         }
     }
+}
+
+/// Where trials without GPUs say how busy theirs are: lines like `0 0.95`, an index and a share.
+pub const TRIAL_FILE: &str = "gpu-utilization";
+
+fn trial_line(line: &str) -> Option<(u32, f64)> {
+    let (index, busy) = line.split_once(' ')?;
+    Some((index.parse().ok()?, busy.trim().parse().ok()?))
 }
 
 fn fixed(index: u32) -> Gpu {
@@ -94,6 +106,14 @@ mod tests {
         assert_eq!(uuids, ["GPU-mothball-0", "GPU-mothball-1"]);
         assert_eq!((list.note, list.gpus[1].index), (None, 1));
         assert!(GpuInventory::Fixed(0).list().gpus.is_empty());
+    }
+
+    #[test]
+    fn a_fixed_inventory_is_as_busy_as_its_file_says() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(GpuInventory::Fixed(2).utilization(dir.path()), []);
+        std::fs::write(dir.path().join(TRIAL_FILE), "0 0.95\n1 0\nnonsense\n").unwrap();
+        assert_eq!(GpuInventory::Fixed(2).utilization(dir.path()), [(0, 0.95), (1, 0.0)]);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | [`node`](mod@node), [`heartbeat`], [`observe`], [`reconcile`], [`identity`], [`lock`] | the node this worker stands for |
 //! | [`way`] | whether layers are read and filled by the worker itself, or by Docker Engine |
 //! | [`bases`] | the images that containers of this node are made of |
+//! | [`usage`] | what the containers use, and for how long they have been idle |
 //! | [`docker`], [`gpus`] | Docker Engine and the GPUs |
 
 mod attempt;
@@ -36,6 +37,7 @@ mod reconcile;
 mod run;
 mod settings;
 mod snapshot;
+mod usage;
 mod way;
 
 pub use metrics::Metrics;
@@ -74,6 +76,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), StartE
         work,
         heartbeat::run(Arc::clone(&parts), Arc::clone(&node), beats, superseded.clone(), beating.clone()),
         observe::run(Arc::clone(&parts), Arc::clone(&node), seen, beating.clone()),
+        usage::run(Arc::clone(&parts), Arc::clone(&node), beating.clone()),
         reconcile::sweep(&parts, &node, beating.clone()),
     );
     parts.ready.send_replace(false);

@@ -54,6 +54,8 @@ pub struct Settings {
     pub retry: RetryPolicy,
     /// How often the node reports.
     pub heartbeat: Duration,
+    /// How often it is looked at what containers use.
+    pub usage_interval: Duration,
     /// How long a container's first process may take to end by itself.
     pub stop_grace: Duration,
     /// How long a container may stay frozen while it is saved and deleted.

@@ -10,6 +10,7 @@ use mothball_domain::image::Image;
 use mothball_domain::job::{Job, JobSpec};
 use mothball_domain::people::{ApiKey, AuditEntry};
 use mothball_domain::state::JobState;
+use mothball_domain::usage::Look;
 use std::collections::BTreeMap;
 
 /// A job.
@@ -153,6 +154,33 @@ pub(crate) fn container(container: &Container, now: Timestamp, currency: &str) -
         parked_image: container.parked_image.as_ref().map(ToString::to_string),
         reason: container.reason.clone(),
         adopted: container.adopted,
+        usage: None,
+    }
+}
+
+/// The same containers, with what they use as their nodes saw last.
+pub(crate) async fn with_usage(
+    app: &App,
+    mut containers: Vec<views::Container>,
+) -> Result<Vec<views::Container>, Problem> {
+    let ids: Vec<ContainerId> = containers.iter().map(|c| c.id).collect();
+    let mut looks = app.parts.store.usage(&ids).await?;
+    for container in &mut containers {
+        container.usage = looks.remove(&container.id).map(usage);
+    }
+    Ok(containers)
+}
+
+fn usage(look: Look) -> views::Usage {
+    views::Usage {
+        at: look.at,
+        cpu_cores: look.used.cpu_cores,
+        network_bytes_per_second: look.used.network_bytes_per_second,
+        gpu_utilization: look.used.gpu,
+        terminals: look.used.terminals,
+        idle_seconds: look.idle.idle_for().as_secs(),
+        idle_rule: look.rule.to_string(),
+        last_activity: look.idle.last_activity,
     }
 }
 

@@ -4,7 +4,7 @@ use crate::context::{Context, ago, local};
 use crate::exit::Fail;
 use crate::output::{self, human};
 use clap::{Args, Subcommand};
-use mothball_api::v1::views::{Container, ContainerPort};
+use mothball_api::v1::views::{Container, ContainerPort, Usage};
 
 /// Most containers that are listed.
 const LIST_MAX: usize = 10_000;
@@ -107,6 +107,17 @@ pub(crate) fn money(amount: &str, currency: &str) -> String {
     amount.parse().map_or_else(|_| amount.to_owned(), |amount| human::money(amount, currency))
 }
 
+fn usage(u: &Usage) -> String {
+    let gpus = u.gpu_utilization.map(|busy| format!(", GPUs {:.0} % busy", busy * 100.0)).unwrap_or_default();
+    let network = human::bytes(u.network_bytes_per_second as u64);
+    format!("{:.2} CPU cores, {network}/s of network{gpus} ({})", u.cpu_cores, ago(u.at))
+}
+
+fn idle(u: &Usage) -> String {
+    let last = u.last_activity.as_ref().map(|what| format!("; before, {what}")).unwrap_or_default();
+    format!("{}{last}", human::seconds(u.idle_seconds))
+}
+
 fn ports(ports: &[ContainerPort]) -> String {
     let one = |p: &ContainerPort| match p.published {
         Some(published) => format!("{} (on the node: {published})", p.target),
@@ -132,6 +143,8 @@ async fn show(container: &str, cx: &Context) -> Result<(), Fail> {
             ("flavor", c.flavor.clone()),
             ("gpus", if c.gpus.is_empty() { String::new() } else { gpus(&c.gpus) }),
             ("written", c.writable_bytes.map(human::bytes).unwrap_or_default()),
+            ("uses", c.usage.as_ref().map(usage).unwrap_or_default()),
+            ("idle for", c.usage.as_ref().map(idle).unwrap_or_default()),
             ("node", c.node.clone().unwrap_or_default()),
             ("docker id", c.docker_id.clone().unwrap_or_default()),
             ("project", c.project.clone()),

@@ -97,6 +97,7 @@ fn times(s: &Settings) -> Result<(), ConfigError> {
         ("jobs.retry_first", s.jobs.retry_first),
         ("jobs.gone_after", s.jobs.gone_after),
         ("worker.heartbeat", s.worker.heartbeat),
+        ("worker.usage_interval", s.worker.usage_interval),
         ("worker.stall_timeout", s.worker.stall_timeout),
         ("worker.frozen_max", s.worker.frozen_max),
         ("shutdown_grace", s.shutdown_grace),

@@ -110,6 +110,7 @@ pub(crate) struct Worker {
     pub(crate) publish_address: String,
     pub(crate) network: Option<String>,
     pub(crate) heartbeat: Span,
+    pub(crate) usage_interval: Span,
     pub(crate) alive_within: Span,
     pub(crate) stop_grace: Span,
     pub(crate) frozen_max: Span,

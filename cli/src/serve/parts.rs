@@ -200,6 +200,7 @@ pub(super) fn worker(
                 max: settings.jobs.retry_max.0,
             },
             heartbeat: w.heartbeat.0,
+            usage_interval: w.usage_interval.0,
             stop_grace: w.stop_grace.0,
             frozen_max: w.frozen_max.0,
             currency: settings.currency.clone(),

@@ -10,6 +10,7 @@ pub(crate) mod due;
 pub(crate) mod images;
 pub(crate) mod jobs;
 pub(crate) mod nodes;
+pub(crate) mod park_policies;
 pub(crate) mod people;
 pub(crate) mod placement;
 pub(crate) mod records;
@@ -17,6 +18,7 @@ pub(crate) mod refusal;
 pub(crate) mod retention;
 pub(crate) mod settle;
 pub(crate) mod submit;
+pub(crate) mod usage;
 
 use crate::db::Order;
 use crate::{Store, StoreError};

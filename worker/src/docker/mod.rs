@@ -23,6 +23,7 @@ mod progress;
 mod pull;
 mod push;
 mod system;
+mod terminals;
 mod usage;
 mod wire;
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Container {
     /// Its number, and the value of its Docker label `mothball.container`.
     #[schema(value_type = u64)]
@@ -71,6 +71,30 @@ pub struct Container {
     /// Whether Mothball did not launch it.
     #[serde(default)]
     pub adopted: bool,
+    /// What it uses, as its node saw last; null where nobody looked lately.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+}
+
+/// What a container uses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// When its node reported it.
+    pub at: Timestamp,
+    /// CPU cores.
+    pub cpu_cores: f64,
+    /// Bytes a second over all its networks, both ways.
+    pub network_bytes_per_second: f64,
+    /// How busy the busiest of its GPUs was, 0 to 1; null where it has none, or the driver does not tell.
+    pub gpu_utilization: Option<f64>,
+    /// Terminals that are logged in.
+    pub terminals: u32,
+    /// For how long it has been idle by its project's rule.
+    pub idle_seconds: u64,
+    /// That rule, in words.
+    pub idle_rule: String,
+    /// What its last activity was, in words.
+    pub last_activity: Option<String>,
 }
 
 /// A port of a container.

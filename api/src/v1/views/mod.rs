@@ -13,7 +13,7 @@ mod problem;
 mod requests;
 pub(crate) mod schemas;
 
-pub use containers::{Container, ContainerMount, ContainerPort, Cost, Preflight};
+pub use containers::{Container, ContainerMount, ContainerPort, Cost, Preflight, Usage};
 pub use costs::{CostReport, CostRow};
 pub use images::{CatalogImage, Image, OverwrittenImage};
 pub use jobs::{Job, JobError, JobEvent, JobProgress};
