@@ -1,6 +1,5 @@
 //! What the role counts as it works. What is read from the store instead is in `scrape`.
 
-use mothball_domain::job::JobKind;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 use std::time::Duration;
 
@@ -8,7 +7,6 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    submitted: IntCounterVec,
     requests: IntCounterVec,
     duration: HistogramVec,
 }
@@ -19,10 +17,6 @@ const BUCKETS_S: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5,
 impl Metrics {
     /// Registers them. Once for each registry.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let submitted = IntCounterVec::new(
-            Opts::new("mothball_jobs_submitted_total", "Jobs recorded by this process."),
-            &["kind"],
-        )?;
         let requests = IntCounterVec::new(
             Opts::new("mothball_http_requests_total", "Calls answered."),
             &["route", "method", "status"],
@@ -32,23 +26,14 @@ impl Metrics {
                 .buckets(BUCKETS_S.to_vec()),
             &["route", "method"],
         )?;
-        registry.register(Box::new(submitted.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(duration.clone()))?;
-        // Zero from the start, so that a rate over the first job is right.
-        for kind in JobKind::ALL {
-            submitted.with_label_values(&[kind.as_str()]);
-        }
-        Ok(Self { registry: registry.clone(), submitted, requests, duration })
+        Ok(Self { registry: registry.clone(), requests, duration })
     }
 
     /// The registry that the process shares.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
-    }
-
-    pub(crate) fn submitted(&self, kind: JobKind) {
-        self.submitted.with_label_values(&[kind.as_str()]).inc();
     }
 
     pub(crate) fn http(&self, route: &str, method: &str, status: u16, took: Duration) {

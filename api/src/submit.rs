@@ -96,13 +96,13 @@ pub(crate) async fn submit(
         user: principal.name().clone(),
         project: order.project,
         target: order.target,
+        schedule: None,
         idempotency,
         max_attempts: app.parts.settings.max_attempts,
         alive_within: app.parts.settings.alive_within,
     };
     let submitted = Box::pin(app.parts.store.submit(&submission)).await?;
     if let Submitted::New(job) = &submitted {
-        app.parts.metrics.submitted(job.kind());
         let detail = format!("job {}", job.id);
         let noted = audit(app, principal, Some(&job.project), order.action, &order.subject, &detail);
         tokio::join!(Box::pin(publish(app, job)), Box::pin(noted));

@@ -3,7 +3,7 @@
 use crate::exclude::Exclude;
 use crate::failure::Failure;
 use crate::flavor::Flavor;
-use crate::id::{ContainerId, Fence, JobId};
+use crate::id::{ContainerId, Fence, JobId, ScheduleId};
 use crate::image::{Digest, ImageRef};
 use crate::name::{NodeName, ProjectName, UserName};
 use crate::state::{IllegalTransition, JobState, Transition};
@@ -317,6 +317,9 @@ pub struct Job {
     /// launch: the size that a wake asked for, where it is another than the container had when it was parked.
     #[serde(default)]
     pub flavor: Option<Flavor>,
+    /// The schedule that started it.
+    #[serde(default)]
+    pub schedule: Option<ScheduleId>,
     /// Where it stands.
     pub state: JobState,
     /// The step it is at, or was when it ended.
@@ -422,6 +425,7 @@ mod tests {
             container: Some(ContainerId(1)),
             image: None,
             flavor: None,
+            schedule: None,
             state: JobState::Queued,
             step: None,
             checkpoint: Checkpoint::default(),

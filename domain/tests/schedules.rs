@@ -61,8 +61,8 @@ fn schedule(cron: &str, zone: &str) -> Schedule {
 /// A field of a pattern: the numbers that it names.
 fn numbers(field: &str, names: &[&str], min: i8, max: i8) -> BTreeSet<i8> {
     let number = |text: &str| {
-        let named = names.iter().position(|name| name.eq_ignore_ascii_case(text));
-        named.map_or_else(|| text.parse().expect("a number"), |position| min + position as i8)
+        let position = names.iter().position(|name| name.eq_ignore_ascii_case(text));
+        position.map_or_else(|| text.parse().expect("a number"), |position| min + position as i8)
     };
     let mut all = BTreeSet::new();
     for part in field.split(',') {

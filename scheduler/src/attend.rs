@@ -2,43 +2,25 @@
 //! crashed APIs all end here.
 
 use crate::Parts;
+use crate::rounds::Rounds;
 use mothball_domain::id::JobId;
 use mothball_queue::{QueueError, Target};
 use mothball_store::{Attend, StoreError};
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Jobs attended to in one round.
 const BATCH: usize = 200;
 /// Jobs attended to at the same time: a broker that answers slowly must not hold up the others.
 const PARALLEL: usize = 16;
-/// When a job that cannot be read is looked at again.
-const UNREADABLE_AGAIN: Duration = Duration::from_mins(10);
-/// The longest wait after the store could not be asked.
-const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// When a job or a schedule that cannot be read is looked at again.
+pub(crate) const UNREADABLE_AGAIN: Duration = Duration::from_mins(10);
 
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
-    let mut ticks = interval(parts.settings.tick);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut wait = parts.settings.tick;
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        match round(parts, shutdown).await {
-            Ok(()) => wait = parts.settings.tick,
-            Err(error) => {
-                tracing::warn!(error = %error, "what is due could not be looked up; trying again");
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => return,
-                    () = sleep(wait) => wait = (wait * 2).min(AGAIN_MAX),
-                }
-            }
-        }
+    let mut rounds = Rounds::new(parts, "jobs", shutdown);
+    while rounds.next().await {
+        let done = round(parts, shutdown).await;
+        rounds.ended(done).await;
     }
 }
 
@@ -56,7 +38,8 @@ async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreE
     Ok(())
 }
 
-async fn attend(parts: &Parts, id: JobId) -> Result<(), StoreError> {
+/// Attends to one job.
+pub(crate) async fn attend(parts: &Parts, id: JobId) -> Result<(), StoreError> {
     let done = match parts.store.attend(id, parts.settings.attention()).await {
         // One job that cannot be read must not stop the others.
         Err(StoreError::Corrupt(what)) => {

@@ -1,14 +1,17 @@
-//! The scheduler role: time. One loop attends to whatever is due, another keeps history from growing for ever. Any number of
+//! The scheduler role: time. One loop attends to jobs that are due, one fires schedules, one keeps history from growing for ever. Any number of
 //! schedulers may run: the store decides, and each decision is safe to be asked for twice.
 
 mod attend;
 mod history;
 mod metrics;
+mod rounds;
+mod schedules;
 
 pub use metrics::Metrics;
 
+use mothball_domain::flavor::Flavor;
 use mothball_queue::Queue;
-use mothball_store::{Attention, Store};
+use mothball_store::{Attention, RunAttention, Store};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +25,12 @@ pub struct Settings {
     pub alive_within: Duration,
     /// After how long without its node a job is given up.
     pub gone_after: Duration,
+    /// Attempts that a schedule's jobs get.
+    pub max_attempts: u32,
+    /// Sizes that containers can be woken as.
+    pub flavors: Vec<Flavor>,
+    /// Images `name:tag` that no save may write: those of the catalogue.
+    pub reserved_images: Vec<String>,
     /// How long jobs that are over are kept.
     pub keep_jobs_for: Duration,
     /// How long the audit trail is kept.
@@ -47,9 +56,22 @@ impl Settings {
     fn attention(&self) -> Attention {
         Attention { alive_within: self.alive_within, gone_after: self.gone_after }
     }
+
+    fn run_attention(&self) -> RunAttention {
+        RunAttention {
+            max_attempts: self.max_attempts,
+            alive_within: self.alive_within,
+            flavors: self.flavors.clone(),
+            reserved: self.reserved_images.clone(),
+        }
+    }
 }
 
 /// Runs the scheduler until `shutdown`. A store or broker that is away is tried again with the next tick.
 pub async fn run(parts: Parts, shutdown: CancellationToken) {
-    tokio::join!(attend::run(&parts, &shutdown), history::run(&parts, &shutdown));
+    tokio::join!(
+        attend::run(&parts, &shutdown),
+        schedules::run(&parts, &shutdown),
+        history::run(&parts, &shutdown)
+    );
 }

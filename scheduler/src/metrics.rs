@@ -1,5 +1,6 @@
 //! Numbers of this scheduler for Prometheus.
 
+use mothball_domain::schedule::run::RunOutcome;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
 /// The scheduler's numbers.
@@ -7,6 +8,8 @@ use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 pub struct Metrics {
     /// Due jobs that were attended to, by what was done.
     pub attended: IntCounterVec,
+    /// Runs of schedules that were over, by what they came to.
+    pub runs: IntCounterVec,
     /// When the loop last went round, in seconds since 1970.
     pub last_tick: IntGauge,
 }
@@ -21,12 +24,24 @@ impl Metrics {
             ),
             &["done"],
         )?;
+        let runs = IntCounterVec::new(
+            Opts::new(
+                "mothball_schedule_runs_total",
+                "Runs of schedules that were over, by what they came to, as this process wrote it down.",
+            ),
+            &["outcome"],
+        )?;
+        // Zero from the start, so that a rate over the first run is right.
+        for outcome in RunOutcome::ALL.into_iter().filter(|outcome| *outcome != RunOutcome::Waiting) {
+            runs.with_label_values(&[outcome.as_str()]);
+        }
         let last_tick = IntGauge::new(
             "mothball_scheduler_last_tick_timestamp_seconds",
             "When the scheduler last looked for what is due.",
         )?;
         registry.register(Box::new(attended.clone()))?;
+        registry.register(Box::new(runs.clone()))?;
         registry.register(Box::new(last_tick.clone()))?;
-        Ok(Self { attended, last_tick })
+        Ok(Self { attended, runs, last_tick })
     }
 }

@@ -106,6 +106,7 @@ fn request(spec: JobSpec, target: Target) -> Result<Submission> {
         user: UserName::new("ann")?,
         project: ProjectName::new("p")?,
         target,
+        schedule: None,
         idempotency: Some(Idempotency { key: id.to_string(), body_sha256: "0".repeat(64) }),
         max_attempts: 5,
         alive_within: LONG,

@@ -1,7 +1,8 @@
 //! Names of records and indexes. Every record and index of the store is named here.
 
+use jiff::Timestamp;
 use mothball_domain::container::ContainerState;
-use mothball_domain::id::{ContainerId, JobId};
+use mothball_domain::id::{ContainerId, JobId, ScheduleId};
 use mothball_domain::image::ImageRef;
 use mothball_domain::job::JobKind;
 use mothball_domain::name::{ContainerName, ImageName, NodeName, ProjectName, UserName};
@@ -44,6 +45,13 @@ pub(crate) const AUDIT: &str = "audit";
 pub(crate) const AUDIT_TIMES: &str = "audit:times";
 /// The number of the newest container.
 pub(crate) const CONTAINER_COUNTER: &str = "counter:container";
+
+/// All schedules.
+pub(crate) const SCHEDULES: &str = "schedules";
+/// Schedules that are switched on, by the time at which they fire next: exactly one entry each.
+pub(crate) const SCHEDULES_DUE: &str = "schedules:due";
+/// Runs of schedules that are not over, by the time at which the scheduler must look at them.
+pub(crate) const RUNS_DUE: &str = "schedules:runs:due";
 
 pub(crate) fn job(id: JobId) -> String {
     format!("job:{id}")
@@ -153,6 +161,31 @@ pub(crate) fn key(sha256: &str) -> String {
 /// The SHA-256 of a user's keys, by their public ids: members are `id sha256`.
 pub(crate) fn keys_of_user(user: &UserName) -> String {
     format!("keys:u:{user}")
+}
+pub(crate) fn schedule(id: ScheduleId) -> String {
+    format!("schedule:{id}")
+}
+pub(crate) fn schedules_of_project(project: &ProjectName) -> String {
+    format!("schedules:p:{project}")
+}
+/// Counts the schedules that were made in a project: two at once must not both take the last place.
+pub(crate) fn schedules_made(project: &ProjectName) -> String {
+    format!("schedules:made:{project}")
+}
+/// A run, by its planned time as [`run_member`] writes it.
+pub(crate) fn run(id: ScheduleId, member: &str) -> String {
+    format!("schedulerun:{id}:{member}")
+}
+pub(crate) fn runs_of_schedule(id: ScheduleId) -> String {
+    format!("schedules:runs:{id}")
+}
+/// Planned times as index members: milliseconds, padded, so that the order of bytes is the order of time.
+pub(crate) fn run_member(planned_at: Timestamp) -> String {
+    format!("{:015}", planned_at.as_millisecond())
+}
+/// A run in the index of those that are not over.
+pub(crate) fn run_due_member(id: ScheduleId, planned_at: Timestamp) -> String {
+    format!("{id} {}", run_member(planned_at))
 }
 pub(crate) fn audit(member: &str) -> String {
     format!("audit:{member}")

@@ -9,6 +9,7 @@ use std::sync::Arc;
 /// Numbers about jobs, of this process.
 #[derive(Debug)]
 pub struct JobMetrics {
+    submitted: IntCounterVec,
     finished: IntCounterVec,
     attempts: IntCounterVec,
     wait: HistogramVec,
@@ -17,6 +18,10 @@ pub struct JobMetrics {
 impl JobMetrics {
     /// Registers them. Once for each registry.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let submitted = IntCounterVec::new(
+            Opts::new("mothball_jobs_submitted_total", "Jobs recorded by this process."),
+            &["kind"],
+        )?;
         let finished = IntCounterVec::new(
             Opts::new("mothball_jobs_finished_total", "Jobs that ended, as this process wrote it down."),
             &["kind", "outcome"],
@@ -33,16 +38,18 @@ impl JobMetrics {
             .buckets(prometheus::exponential_buckets(0.01, 3.0, 13)?),
             &["kind"],
         )?;
+        registry.register(Box::new(submitted.clone()))?;
         registry.register(Box::new(finished.clone()))?;
         registry.register(Box::new(attempts.clone()))?;
         registry.register(Box::new(wait.clone()))?;
         // Zero from the start, so that a rate over the first one is right.
         for kind in JobKind::ALL {
+            submitted.with_label_values(&[kind.as_str()]);
             for state in JobState::ALL.into_iter().filter(|s| s.is_final()) {
                 finished.with_label_values(&[kind.as_str(), state.as_str()]);
             }
         }
-        Ok(Self { finished, attempts, wait })
+        Ok(Self { submitted, finished, attempts, wait })
     }
 }
 
@@ -52,6 +59,12 @@ impl Store {
     pub fn with_metrics(mut self, metrics: Arc<JobMetrics>) -> Self {
         self.metrics = Some(metrics);
         self
+    }
+
+    pub(crate) fn count_submitted(&self, job: &Job) {
+        if let Some(metrics) = &self.metrics {
+            metrics.submitted.with_label_values(&[job.kind().as_str()]).inc();
+        }
     }
 
     pub(crate) fn count_claimed(&self, job: &Job) {

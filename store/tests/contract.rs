@@ -12,6 +12,7 @@ mod nodes;
 mod people;
 mod placing;
 mod retrying;
+mod scheduling;
 mod submitting;
 mod usage;
 mod waiting;
@@ -144,6 +145,25 @@ const CLAUSES: &[Clause] = clauses![
         a_wake_as_another_size_that_fails_leaves_it_as_it_was_parked,
         a_wake_joins_only_one_as_the_same_size,
         a_wake_waits_for_the_gpus_of_its_new_size;
+    scheduling:
+        a_schedule_is_recorded_listed_and_waits_for_its_time,
+        a_project_has_so_many_schedules,
+        a_schedule_fires_once_and_moves_on,
+        of_many_schedulers_one_fires,
+        a_scheduler_that_dies_anywhere_leaves_the_rest_to_the_next,
+        what_was_missed_is_done_once_or_left_out,
+        a_run_is_skipped_or_postponed_once,
+        a_change_moves_the_next_run_and_a_pause_ends_it,
+        a_run_waits_for_its_turn_and_then_says_why_not,
+        a_run_that_waits_ends_with_its_schedule,
+        what_is_as_it_should_be_gets_no_job,
+        the_same_job_of_the_same_user_is_joined,
+        what_is_protected_or_kept_is_left_alone,
+        rights_count_when_it_fires,
+        containers_are_chosen_when_it_fires,
+        a_wake_has_its_size_and_its_price_now,
+        no_schedule_takes_a_name_of_the_catalogue,
+        its_history_is_bounded_and_paged;
     nodes:
         a_name_belongs_to_one_docker,
         an_earlier_run_has_no_heartbeat,

@@ -7,7 +7,8 @@ pub(crate) use given::*;
 pub(crate) use sound::Seen;
 
 use anyhow::{Context, Result, ensure};
-use mothball_domain::id::JobId;
+use jiff::Timestamp;
+use mothball_domain::id::{JobId, ScheduleId};
 use mothball_harness::redis::Redis;
 use mothball_store::{RedisSettings, Store};
 use std::path::PathBuf;
@@ -103,6 +104,38 @@ impl World {
                     "delete from record where key glob 'sheet:*' or key glob 'used:*';
                      delete from entry where name glob 'ledger*' or name = 'containers:gone'",
                 )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes this the time that a schedule's next run is planned for, and brings it up then, as if time had passed.
+    pub(crate) async fn plan_for(&self, id: ScheduleId, at: Timestamp) -> Result<()> {
+        let edited = |text: &str| -> Result<String> {
+            let mut record: serde_json::Value = serde_json::from_str(text)?;
+            record["clock"]["planned_at"] = serde_json::to_value(at)?;
+            record["clock"]["postponed_to"] = serde_json::Value::Null;
+            Ok(record.to_string())
+        };
+        let at_ms = at.as_millisecond().to_string();
+        match &self.behind {
+            Behind::Redis(redis, prefix) => {
+                let record = format!("{{{prefix}}}:r:schedule:{id}");
+                let text = edited(&redis.cli(&["--raw", "HGET", &record, "b"]).await?)?;
+                redis.cli(&["HSET", &record, "b", &text]).await?;
+                redis
+                    .cli(&["ZADD", &format!("{{{prefix}}}:i:schedules:due"), &at_ms, &id.to_string()])
+                    .await?;
+            }
+            Behind::Embedded(path) => {
+                let connection = rusqlite::Connection::open(path)?;
+                let key = format!("schedule:{id}");
+                let text: String =
+                    connection
+                        .query_row("select body from record where key = ?1", [&key], |row| row.get(0))?;
+                connection.execute("update record set body = ?2 where key = ?1", [&key, &edited(&text)?])?;
+                let due = "insert or replace into entry values ('schedules:due', ?1, cast(?2 as integer))";
+                connection.execute(due, [id.to_string(), at_ms])?;
             }
         }
         Ok(())

@@ -15,7 +15,9 @@ use mothball_domain::node::{Gpu, NodeReport};
 use mothball_domain::people::Role;
 use mothball_domain::size::ByteSize;
 use mothball_queue::{Queue, Target};
-use mothball_store::{Checkpointed, Claim, Effect, ImageDraft, KeyDraft, NodeRun, Outcome, Settled, Store};
+use mothball_store::{
+    Checkpointed, Claim, Effect, ImageDraft, JobMetrics, KeyDraft, NodeRun, Outcome, Settled, Store,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,7 +135,9 @@ impl World {
         let queue = Queue::local();
         queue.declare(&Target::Any).await.unwrap();
         queue.declare(&Target::Node(name(NODE))).await.unwrap();
-        let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let registry = prometheus::Registry::new();
+        let store = store.with_metrics(Arc::new(JobMetrics::register(&registry).unwrap()));
+        let metrics = Arc::new(Metrics::new(&registry).unwrap());
         let parts = Parts {
             store,
             queue,

@@ -153,6 +153,9 @@ pub(super) fn scheduler(settings: &Settings, shared: &Shared) -> Result<mothball
             tick: settings.scheduler.tick.0,
             alive_within: settings.worker.alive_within.0,
             gone_after: settings.jobs.gone_after.0,
+            max_attempts: settings.jobs.max_attempts,
+            flavors: settings.flavors.clone(),
+            reserved_images: settings.catalog.iter().map(|c| with_tag(&c.name)).collect(),
             keep_jobs_for: settings.jobs.keep_for.0,
             keep_audit_for: settings.jobs.audit_keep_for.0,
             keep_ledger_for: settings.billing.keep_for.0,
@@ -208,6 +211,11 @@ pub(super) fn worker(
             version: VERSION.to_owned(),
         },
     })
+}
+
+/// A catalogue entry's name with its tag; the tag that stands for none is `latest`.
+fn with_tag(name: &str) -> String {
+    if name.contains(':') { name.to_owned() } else { format!("{name}:latest") }
 }
 
 fn metrics_failed(error: &prometheus::Error) -> Fail {

@@ -63,7 +63,7 @@ fn save(
     planned_at: Timestamp,
     then: Then,
 ) -> JobSpec {
-    let tag = plan.tag.clone().unwrap_or_else(|| default_tag(plan.action, planned_at));
+    let tag = plan.tag.clone().unwrap_or_else(|| default_tag(plan.action, container, planned_at));
     JobSpec::Snapshot {
         image: ImageRef { name: container.image_name.clone(), tag },
         then,
@@ -73,10 +73,11 @@ fn save(
     }
 }
 
-/// `park-YYYYMMDD-HHMMSS` or `save-…`, of the planned time in UTC: the same however often it is asked for.
-fn default_tag(action: ScheduleAction, planned_at: Timestamp) -> Tag {
+/// `park-YYYYMMDD-HHMMSS-NAME` or `save-…`, of the planned time in UTC: the same however often it is asked for, and never that
+/// of another container that has the same base and is due in the same moment.
+fn default_tag(action: ScheduleAction, container: &Container, planned_at: Timestamp) -> Tag {
     let stamp = planned_at.to_zoned(TimeZone::UTC).strftime("%Y%m%d-%H%M%S");
-    let tag = Tag::new(format!("{action}-{stamp}"));
+    let tag = Tag::new(format!("{action}-{stamp}-{}", container.name));
     tag.unwrap_or_else(|_| unreachable!("letters, digits and dashes are a tag"))
 }
 
@@ -148,9 +149,9 @@ mod tests {
             Decision::Start(spec) => spec.image().map(ToString::to_string).unwrap_or_default(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(image(&plan), "base:park-20260203-040506");
+        assert_eq!(image(&plan), "base:park-20260203-040506-box");
         plan.action = ScheduleAction::Save;
-        assert_eq!(image(&plan), "base:save-20260203-040506");
+        assert_eq!(image(&plan), "base:save-20260203-040506-box");
         plan.tag = Some("nightly".parse().unwrap());
         assert_eq!(image(&plan), "base:nightly");
     }

@@ -109,14 +109,87 @@ pub struct Plan {
     pub missed: Missed,
     /// How long a run waits for jobs in its way, in seconds.
     pub patience_s: u32,
-    /// save, park: the image's tag; one of the planned time when there is none.
+    /// save, park: the image's tag; one of the planned time and the container's name when there is none.
     pub tag: Option<Tag>,
     /// wake: another size than it had.
     pub flavor: Option<FlavorName>,
-    /// park, delete: whether data in anonymous volumes may be lost.
+    /// park: whether data in anonymous volumes may be lost.
     pub discard_volumes: bool,
     /// Free text.
     pub description: String,
+}
+
+/// What its maker changes of a plan; `None` leaves it as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlanChange {
+    /// Which containers.
+    pub target: Option<ScheduleTarget>,
+    /// What is done.
+    pub action: Option<ScheduleAction>,
+    /// When.
+    pub cron: Option<Cron>,
+    /// In which zone.
+    pub timezone: Option<Zone>,
+    /// What becomes of missed runs.
+    pub missed: Option<Missed>,
+    /// How long a run waits, in seconds.
+    pub patience_s: Option<u32>,
+    /// The image's tag; the inner `None` is that of the planned time.
+    pub tag: Option<Option<Tag>>,
+    /// Another size; the inner `None` is the one that it had.
+    pub flavor: Option<Option<FlavorName>>,
+    /// Whether data in anonymous volumes may be lost.
+    pub discard_volumes: Option<bool>,
+    /// Free text.
+    pub description: Option<String>,
+}
+
+impl Plan {
+    /// The plan after a change.
+    #[must_use]
+    pub fn with(&self, change: &PlanChange) -> Self {
+        let c = change.clone();
+        Self {
+            target: c.target.unwrap_or_else(|| self.target.clone()),
+            action: c.action.unwrap_or(self.action),
+            cron: c.cron.unwrap_or_else(|| self.cron.clone()),
+            timezone: c.timezone.unwrap_or_else(|| self.timezone.clone()),
+            missed: c.missed.unwrap_or(self.missed),
+            patience_s: c.patience_s.unwrap_or(self.patience_s),
+            tag: c.tag.unwrap_or_else(|| self.tag.clone()),
+            flavor: c.flavor.unwrap_or_else(|| self.flavor.clone()),
+            discard_volumes: c.discard_volumes.unwrap_or(self.discard_volumes),
+            description: c.description.unwrap_or_else(|| self.description.clone()),
+        }
+    }
+
+    /// Why the plan cannot be as it is, in a sentence, and the field at fault.
+    pub fn fault(&self) -> Option<(&'static str, String)> {
+        if self.patience_s > PATIENCE_S_MAX {
+            return Some(("patience_seconds", format!("a run waits for at most {PATIENCE_S_MAX} seconds")));
+        }
+        if self.tag.is_some() && !matches!(self.action, ScheduleAction::Save | ScheduleAction::Park) {
+            return Some(("tag", format!("a {} saves nothing, so it has no tag", self.action)));
+        }
+        if self.tag.is_some() && !matches!(self.target, ScheduleTarget::Container(_)) {
+            let why = "containers of the same base would overwrite each other's image: leave the tag out";
+            return Some(("tag", why.to_owned()));
+        }
+        if self.flavor.is_some() && self.action != ScheduleAction::Wake {
+            return Some(("flavor", format!("a {} launches nothing, so it has no flavor", self.action)));
+        }
+        if self.discard_volumes && self.action != ScheduleAction::Park {
+            return Some(("discard_volumes", "only a park decides about volumes".to_owned()));
+        }
+        None
+    }
+
+    /// Whether another plan does the same to the same containers, whenever that is.
+    pub fn does_the_same(&self, other: &Self) -> bool {
+        let what =
+            |p: &Self| (p.target.clone(), p.action, p.tag.clone(), p.flavor.clone(), p.discard_volumes);
+        what(self) == what(other)
+    }
 }
 
 /// A schedule, as the store keeps it.
@@ -272,6 +345,23 @@ mod tests {
             used_before: crate::billing::Usage::default(),
             reason: None,
             adopted: false,
+        }
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_names_its_fault() {
+        let good = schedule("0 20 * * *", "UTC", "2026-01-01T00:00:00Z").plan;
+        assert_eq!(good.fault(), None);
+        let tag = Some("nightly".parse().unwrap());
+        let (project, flavor) = (ScheduleTarget::Project, Some("small".parse().unwrap()));
+        for (plan, field) in [
+            (Plan { patience_s: PATIENCE_S_MAX + 1, ..good.clone() }, "patience_seconds"),
+            (Plan { tag: tag.clone(), action: ScheduleAction::Wake, ..good.clone() }, "tag"),
+            (Plan { tag, target: project, ..good.clone() }, "tag"),
+            (Plan { flavor, ..good.clone() }, "flavor"),
+            (Plan { discard_volumes: true, action: ScheduleAction::Save, ..good }, "discard_volumes"),
+        ] {
+            assert_eq!(plan.fault().map(|(field, _)| field), Some(field));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is kept of a schedule's runs.
 
-use super::ScheduleAction;
+use super::Plan;
 use crate::id::{ContainerId, JobId, ScheduleId};
 use crate::name::ContainerName;
 use jiff::Timestamp;
@@ -86,7 +86,7 @@ pub struct Run {
     /// The planned time.
     pub planned_at: Timestamp,
     /// What it does, as it was planned then.
-    pub action: ScheduleAction,
+    pub plan: Plan,
     /// When it began, by the store's clock.
     pub fired_at: Timestamp,
     /// When nothing of it waited any more.
@@ -134,7 +134,7 @@ mod tests {
         let mut run = Run {
             schedule: ScheduleId(uuid::Uuid::nil()),
             planned_at: Timestamp::UNIX_EPOCH,
-            action: ScheduleAction::Park,
+            plan: super::super::tests::schedule("0 20 * * *", "UTC", "2026-01-01T00:00:00Z").plan,
             fired_at: Timestamp::UNIX_EPOCH,
             finished_at: None,
             waits_until: Timestamp::UNIX_EPOCH,

@@ -16,6 +16,7 @@ pub(crate) mod placement;
 pub(crate) mod records;
 pub(crate) mod refusal;
 pub(crate) mod retention;
+pub(crate) mod schedules;
 pub(crate) mod settle;
 pub(crate) mod submit;
 pub(crate) mod usage;

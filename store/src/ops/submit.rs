@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use mothball_domain::billing::Usage;
 use mothball_domain::container::{Container, ContainerState, Launch};
 use mothball_domain::flavor::Flavor;
-use mothball_domain::id::{ContainerId, Fence, JobId};
+use mothball_domain::id::{ContainerId, Fence, JobId, ScheduleId};
 use mothball_domain::image::Image;
 use mothball_domain::job::{Checkpoint, Job, JobSpec};
 use mothball_domain::label::Labels;
@@ -68,6 +68,8 @@ pub struct Submission {
     pub project: ProjectName,
     /// What it is about.
     pub target: Target,
+    /// The schedule that asks for it in the user's name.
+    pub schedule: Option<ScheduleId>,
     /// The caller's own name for the request.
     pub idempotency: Option<Idempotency>,
     /// Attempts it gets.
@@ -116,7 +118,11 @@ impl Store {
     /// Records a job. Idempotent by its id and by its idempotency key. After an error it may be recorded or
     /// not; the same submission again finds out.
     pub async fn submit(&self, submission: &Submission) -> Result<Submitted, StoreError> {
-        transact!(self, |tx| submit(tx, submission).await)
+        let submitted = transact!(self, |tx| submit(tx, submission).await);
+        if let Ok(Submitted::New(job)) = &submitted {
+            self.count_submitted(job);
+        }
+        submitted
     }
 
     /// What an idempotency key says of an earlier request, whatever has become since of what that was about; none
@@ -130,7 +136,7 @@ impl Store {
     }
 }
 
-async fn submit(tx: &mut Tx<'_>, s: &Submission) -> Result<Submitted, StoreError> {
+pub(crate) async fn submit(tx: &mut Tx<'_>, s: &Submission) -> Result<Submitted, StoreError> {
     tx.load(&needed(s)).await?;
     if let Some(job) = records::job(tx, s.id).await? {
         return Ok(Submitted::Replayed(Box::new(job)));
@@ -230,6 +236,7 @@ fn new_job(s: &Submission, now: Timestamp) -> Job {
         container: None,
         image: s.spec.image().map(ToString::to_string),
         flavor: None,
+        schedule: s.schedule,
         state: JobState::Queued,
         step: None,
         checkpoint: Checkpoint::default(),
@@ -250,7 +257,8 @@ fn new_job(s: &Submission, now: Timestamp) -> Job {
         finished_at: None,
         next_attempt_at: None,
     };
-    job.note_event(now, "submitted", format!("by {}", s.user));
+    let by_schedule = s.schedule.map_or_else(String::new, |id| format!(", by schedule {id}"));
+    job.note_event(now, "submitted", format!("by {}{by_schedule}", s.user));
     job
 }
 
@@ -387,7 +395,7 @@ fn refusal(spec: &JobSpec, container: &Container) -> Option<Submitted> {
     (container.protected && spec.removes_container()).then_some(Submitted::Protected)
 }
 
-async fn unfinished(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Job>, StoreError> {
+pub(crate) async fn unfinished(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Job>, StoreError> {
     Ok(records::job(tx, id).await?.filter(|job| !job.state.is_final()))
 }
 

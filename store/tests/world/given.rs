@@ -112,6 +112,7 @@ pub(crate) fn request(spec: JobSpec, target: Target) -> Submission {
         user: user("ann"),
         project: project("p"),
         target,
+        schedule: None,
         idempotency: None,
         max_attempts: 3,
         alive_within: LONG,

@@ -10,7 +10,7 @@ use mothball_domain::job::{Job, JobSpec};
 use mothball_domain::name::ProjectName;
 use mothball_domain::node::{Node, Reservations};
 use mothball_domain::state::JobState;
-use mothball_store::{ContainerQuery, JobQuery, LedgerQuery};
+use mothball_store::{ContainerQuery, JobQuery, LedgerQuery, ScheduleQuery};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that can be seen of a store at rest.
@@ -52,6 +52,11 @@ impl World {
     /// Checks every invariant of the store at rest.
     pub(crate) async fn check_sound(&self) -> Result<()> {
         let seen = self.look().await?;
+        let all = ScheduleQuery { limit: usize::MAX, ..ScheduleQuery::default() };
+        let schedules = self.store.schedules(&all).await?.items;
+        let due = schedules.iter().filter(|s| s.next_at().is_some()).count();
+        ensure!(schedules.iter().all(|s| s.enabled == s.next_at().is_some()), "{schedules:?}");
+        ensure!(self.store.schedules_and_due().await? == (schedules.len() as u64, due as u64));
         for count in self.store.job_counts().await? {
             let found = seen.jobs.iter().filter(|j| j.kind() == count.kind && j.state == count.state).count();
             ensure!(count.count == found as u64, "{count:?}, but there are {found}");
