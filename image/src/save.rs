@@ -2,6 +2,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
+//! | [`passes`] | a save: live passes, a frozen one, and what comes out |
 //! | [`exclude`] | what is never saved |
 //! | [`delta`] | what layers must say so that on top of those that are kept they show the tree |
 //! | [`slices`] | the changes cut into layers of about one size |
@@ -21,10 +22,13 @@ pub mod compact;
 pub mod delta;
 pub mod error;
 pub mod exclude;
+pub mod passes;
 pub mod pipeline;
 pub mod record;
 pub mod slices;
 pub mod source;
+
+mod spool;
 
 pub use assemble::{Assembled, Parts, Provenance, assemble};
 pub use base::{BaseCache, base_layers};
@@ -33,7 +37,9 @@ pub use compact::{Limits, layers_to_rewrite};
 pub use delta::{ChangeSet, Item, LayerSet, Removal};
 pub use error::SaveError;
 pub use exclude::Rules;
+pub use passes::{Churn, Earlier, FrozenReport, OnSlice, Save, SaveReport, SaveSettings, SavedLayers};
 pub use pipeline::{Pool, PoolSettings, Progress, Upstream, upload_layer};
 pub use record::{Sent, record};
 pub use slices::{Slice, slices, slices_of_size};
 pub use source::{SliceReport, Source};
+pub use spool::SpoolSettings;

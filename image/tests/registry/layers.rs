@@ -64,7 +64,7 @@ fn gunzip(packed: &[u8]) -> Result<std::fs::File> {
 
 /// The bytes of uploads on the registry's disk. (docker-registry 2.8 writes the state of the hash, of some 100 bytes,
 /// once more after it has removed an upload.)
-fn uploads(server: &Server) -> Vec<PathBuf> {
+pub(crate) fn uploads(server: &Server) -> Vec<PathBuf> {
     let directory = server.directory().join("data/docker/registry/v2/repositories/p1/base/_uploads");
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.path().join("data")).filter(|data| data.exists()).collect()

@@ -9,6 +9,7 @@ mod faults;
 mod images;
 mod keeping;
 mod layers;
+mod passes;
 mod scripted;
 mod support;
 mod tokens;
