@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Everything that is started is private: own sockets, ports and directories.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help demo up down test soak lint audit fmt
+.PHONY: help demo up down test soak bench lint audit fmt
 
 help: ## Lists the targets.
 	@echo "Mothball"
@@ -30,6 +30,12 @@ test: ## Installs what the tests need and runs the whole suite, real servers inc
 soak: ## The tests of `make test`, with full sizes and hundreds of seeds.
 	@deploy/debian/setup.sh test
 	MOTHBALL_SOAK=1 PROPTEST_CASES=2000 cargo test --locked --workspace --no-fail-fast
+
+bench: ## Saves and launches beside docker and buildah, in one run; ARGS="--size ci --only w1", or --help.
+	@deploy/debian/setup.sh bench
+	@cargo build --release --locked -p mothball-cli
+	@cargo build --release --locked -p mothball-bench
+	@MOTHBALL_BIN="$(CURDIR)/target/release/mothball" target/release/mothball-bench $(ARGS)
 
 lint: ## Format, clippy, dependencies, shell scripts.
 	cargo fmt --check

@@ -2,16 +2,19 @@
 # Installs the Debian packages that Mothball's make targets need, and nothing that is there already.
 #   deploy/debian/setup.sh demo    what `make demo` and `make up` need
 #   deploy/debian/setup.sh test    what `make test` needs as well
+#   deploy/debian/setup.sh bench   what `make bench` needs: pip for the packages that are saved, and a rival
 # No service is enabled or started: everything Mothball's targets start is private to them.
 set -euo pipefail
 
 demo=(gcc libc6-dev make pkg-config nasm autoconf automake libtool busybox-static docker.io docker-registry iproute2 iptables curl ca-certificates jq procps)
 tests=("${demo[@]}" rabbitmq-server redis-server apache2-utils faketime)
+bench=("${demo[@]}" python3-venv buildah)
 
 case "${1:-}" in
   demo) wanted=("${demo[@]}") ;;
   test) wanted=("${tests[@]}") ;;
-  *) echo "usage: $0 demo|test" >&2; exit 2 ;;
+  bench) wanted=("${bench[@]}") ;;
+  *) echo "usage: $0 demo|test|bench" >&2; exit 2 ;;
 esac
 
 missing=()
