@@ -10,14 +10,15 @@ use reqwest::header::{CONTENT_TYPE, LOCATION};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
-use super::Limit;
-use super::hashing::rate;
+use super::{Limit, What, processors, rate};
 
 const BYTES: usize = 512 << 20;
+/// Each blob is in memory.
+const STREAMS_MAX: usize = 4;
 
 /// One stream, and several at once.
 pub(super) async fn limits(registry: &Registry) -> Result<Vec<Limit>> {
-    let all = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let all = processors().min(STREAMS_MAX);
     let mut limits = Vec::new();
     for streams in [1, all] {
         let mut uploads = JoinSet::new();
@@ -31,8 +32,7 @@ pub(super) async fn limits(registry: &Registry) -> Result<Vec<Limit>> {
         while let Some(done) = uploads.join_next().await {
             done.context("join an upload")??;
         }
-        let what = format!("the registry takes blobs, {streams} at once");
-        limits.push(Limit::new(what, rate(streams * BYTES, begun), "MB"));
+        limits.push(Limit::new(What::Ingest, streams, rate(streams * BYTES, begun)));
     }
     Ok(limits)
 }

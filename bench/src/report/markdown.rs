@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::table::Table;
-use super::{Report, Spread, goals, units};
+use super::{Report, Spread, goals, profile, units};
 use crate::rivals::{Action, Who};
 use crate::workload::Workload;
 
@@ -44,7 +44,8 @@ const DEFINITIONS: [(&str, &str); 10] = [
     ("stored", "bytes more on the registry's disk"),
     (
         "wire",
-        "bytes received over the loopback interface: what is sent to the registry, and what is read back",
+        "bytes received over the loopback interface: what is sent to the registry, and what is read back (other \
+         programs' traffic is in it)",
     ),
     (
         "rounds",
@@ -64,7 +65,7 @@ const COMMANDS: [(&str, &str); 4] = [
     ("docker launch", "`docker pull --quiet IMAGE && docker run --detach IMAGE`"),
     (
         "buildah",
-        "`buildah commit --quiet --tls-verify=false CONTAINER docker://IMAGE`; it cannot see Docker's containers, so that \
+        "`buildah commit --quiet --tls-verify=false CONTAINER docker://IMAGE`, with a storage of its own; it cannot see Docker's containers, so that \
          one of its own has the same files; nothing runs in it and it is not frozen",
     ),
 ];
@@ -77,7 +78,7 @@ pub(crate) fn render(report: &Report) -> String {
     for workload in report.workloads() {
         text += &workload_part(report, workload);
     }
-    text += &profile_part(report);
+    text += &profile::render(report);
     text += &list("What was run", &COMMANDS.map(|(name, how)| (name.to_owned(), how.to_owned())));
     text +=
         &list("How each figure is taken", &DEFINITIONS.map(|(name, how)| (name.to_owned(), how.to_owned())));
@@ -174,60 +175,6 @@ fn table(report: &Report, workload: Workload, action: Action, who: &[Who]) -> St
         ]);
     }
     table.render()
-}
-
-/// Where the time goes, beside the machine's own limits.
-fn profile_part(report: &Report) -> String {
-    if !report.profile {
-        return String::new();
-    }
-    let mut text = "## Where the time goes\n\n".to_owned();
-    let mut table = Table::new(&["", "step", "seconds", "share", "of the layer"]);
-    for workload in report.workloads() {
-        for action in [Action::Save, Action::Launch] {
-            for who in report.who(workload, action) {
-                for row in steps(report, workload, action, who) {
-                    table.row(row);
-                }
-            }
-        }
-    }
-    text += &table.render();
-    let mut table = Table::new(&["this machine's limit", "measured"]);
-    for limit in &report.limits {
-        table.row([limit.what.clone(), limit.shown()]);
-    }
-    text + &table.render()
-}
-
-fn steps(report: &Report, workload: Workload, action: Action, who: Who) -> Vec<[String; 5]> {
-    let Some(waited) = report.waited(workload, action, who) else { return Vec::new() };
-    let mut names: Vec<&str> = Vec::new();
-    for sample in report.of(workload, action).filter(|sample| sample.who == who) {
-        for (name, _) in &sample.stages {
-            if !names.contains(&name.as_str()) {
-                names.push(name);
-            }
-        }
-    }
-    let layer = report.layers.get(&workload).filter(|_| workload != Workload::W3).map(|bytes| *bytes as f64);
-    let row = |name: &&str| {
-        let of_name = |sample: &super::Sample| {
-            sample.stages.iter().find(|(stage, _)| stage == name).map(|(_, seconds)| *seconds)
-        };
-        let spread = report.spread(workload, action, who, of_name)?;
-        let rate = layer
-            .filter(|_| spread.median > 0.05)
-            .map(|layer| format!("{}/s", units::bytes(layer / spread.median)));
-        Some([
-            format!("{} {}", workload.name(), who.name(action)),
-            (*name).to_owned(),
-            spread.seconds(),
-            format!("{:.0} %", 100.0 * spread.median / waited.median),
-            rate.unwrap_or_default(),
-        ])
-    };
-    names.iter().filter_map(row).collect()
 }
 
 fn list(title: &str, lines: &[(String, String)]) -> String {

@@ -3,6 +3,7 @@
 mod facts;
 mod goals;
 mod markdown;
+mod profile;
 mod sample;
 mod spread;
 mod svg;
@@ -19,7 +20,7 @@ pub(crate) use facts::Facts;
 pub(crate) use sample::Sample;
 
 use crate::args::Args;
-use crate::limits::Limit;
+use crate::limits::{Limit, processors};
 use crate::rivals::{Action, Who};
 use crate::say;
 use crate::workload::{Size, Workload};
@@ -38,6 +39,8 @@ pub(crate) struct Report {
     pub(crate) layers: BTreeMap<Workload, u64>,
     /// One for each save and each launch.
     pub(crate) samples: Vec<Sample>,
+    /// Processors of the machine.
+    processors: usize,
     /// What this machine can do at best; empty unless asked for.
     pub(crate) limits: Vec<Limit>,
     /// What a reader should know.
@@ -53,6 +56,7 @@ impl Report {
             facts,
             layers: BTreeMap::new(),
             samples: Vec::new(),
+            processors: processors(),
             limits: Vec::new(),
             notes: Vec::new(),
         }
@@ -139,6 +143,7 @@ mod tests {
             facts: Facts::default(),
             layers: BTreeMap::from([(Workload::W1, 2_650_000_000)]),
             samples,
+            processors: 2,
             limits: Vec::new(),
             notes: Vec::new(),
         }

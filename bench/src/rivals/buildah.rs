@@ -15,6 +15,11 @@ use tokio::process::Command;
 use super::{Done, tool};
 
 const LIMIT: Duration = Duration::from_hours(1);
+/// buildah writes a cache below /var/lib, whatever it is told: here that is a memory of its own.
+const RUN: &str = r#"mount -t tmpfs none /var/lib; exec "$0" "$@""#;
+/// Files are copied where buildah has mounted its container, which is seen in its own mounts only.
+const COPY: &str = r#"mount -t tmpfs none /var/lib
+    at=$("$0" "$@" mount "$NAME"); cp --archive "$FROM" "$at"; "$0" "$@" umount "$NAME""#;
 const ANY: &str = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
 
 /// buildah with a storage and a registry of its own.
@@ -48,23 +53,20 @@ impl Buildah {
     /// Makes a container from an archive of the base image, with the files of Docker's container.
     pub(crate) async fn prepare(&self, name: &str, base: &Path, upper: &Path) -> Result<()> {
         let archive = format!("docker-archive:{}", base.display());
-        let policy = self.place.path("policy.json");
-        let mut from = self.command();
-        from.args(["from", "--quiet", "--name", name, "--signature-policy"]).arg(policy).arg(archive);
-        stdout(&mut from, LIMIT).await.context("make buildah's container")?;
-        let at = stdout(self.command().args(["mount", name]), LIMIT).await?;
-        let mut copy = Command::new(program("cp", "coreutils")?);
-        copy.arg("--archive").arg(upper.join(".")).arg(&at);
-        stdout(&mut copy, LIMIT).await.context("copy the files into buildah's container")?;
-        stdout(self.command().args(["umount", name]), LIMIT).await.map(drop)
+        let mut from = self.command(RUN)?;
+        from.args(["from", "--quiet", "--name", name, "--signature-policy"]);
+        stdout(from.arg(self.policy()).arg(archive), LIMIT).await.context("make buildah's container")?;
+        let mut copy = self.command(COPY)?;
+        copy.env("NAME", name).env("FROM", upper.join("."));
+        stdout(&mut copy, LIMIT).await.map(drop).context("copy the files into buildah's container")
     }
 
     /// `buildah commit CONTAINER docker://REFERENCE`.
     pub(crate) async fn save(&self, name: &str, reference: &str) -> Result<Done> {
         let begun = Instant::now();
-        let mut commit = self.command();
-        commit.args(["commit", "--quiet", "--tls-verify=false", "--signature-policy"]);
-        commit.arg(self.place.path("policy.json")).arg(name).arg(format!("docker://{reference}"));
+        let mut commit = self.command(RUN)?;
+        commit.args(["commit", "--quiet", "--tls-verify=false", "--signature-policy"]).arg(self.policy());
+        commit.arg(name).arg(format!("docker://{reference}"));
         let peak = tool::run(&mut commit, LIMIT).await.context("buildah commit")?;
         Ok(Done {
             reference: reference.to_owned(),
@@ -76,17 +78,20 @@ impl Buildah {
 
     /// Removes a container.
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
-        stdout(self.command().args(["rm", name]), LIMIT).await.map(drop)
+        stdout(self.command(RUN)?.args(["rm", name]), LIMIT).await.map(drop)
     }
 
-    fn command(&self) -> Command {
-        let mut command = Process::command(&self.place, &self.program);
-        command
-            .arg("--root")
-            .arg(self.place.path("storage"))
-            .arg("--runroot")
-            .arg(self.place.path("run"))
-            .args(["--storage-driver", "overlay"]);
-        command.into()
+    fn policy(&self) -> PathBuf {
+        self.place.path("policy.json")
+    }
+
+    /// buildah in mounts of its own, by one of the scripts above.
+    fn command(&self, script: &str) -> Result<Command> {
+        let mut command = Process::command(&self.place, &program("unshare", "util-linux")?);
+        command.args(["--mount", "sh", "-ec", script]).arg(&self.program);
+        command.arg("--root").arg(self.place.path("storage"));
+        command.arg("--runroot").arg(self.place.path("run"));
+        command.args(["--storage-driver", "overlay"]);
+        Ok(command.into())
     }
 }
