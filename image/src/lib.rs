@@ -14,6 +14,7 @@
 //! | [`upload`] | blobs written in chunks, resumed, mounted across repositories |
 //! | [`verify`] | the proof that an image can be read back |
 //! | [`layer`] | a writable layer as trees, entries and indexes: the words of the direct engine |
+//! | [`restore`] | an image brought into a container that was created from its base, without a pull |
 //! | `list` | tags and repositories, page by page |
 //! | `auth`, `answer` | credentials and tokens; what a refusal says |
 
@@ -24,6 +25,7 @@ pub mod error;
 pub mod layer;
 pub mod manifest;
 pub mod oci;
+pub mod restore;
 pub mod save;
 pub mod scrub;
 pub mod settings;
@@ -40,6 +42,7 @@ pub use client::Registry;
 pub use error::RegistryError;
 pub use manifest::{Deletion, Untag};
 pub use oci::{ContainerConfig, Descriptor, ImageConfig, ImageManifest, Manifest};
+pub use restore::{RestoreError, RestorePlan, RestoreProgress, RestoreReport, RestoreSettings, restore};
 pub use scrub::{COMMIT_COMMENT, ScrubRules, same_settings, scrub_config};
 pub use settings::{Credentials, DockerAuth, RegistrySettings};
 pub use upload::{Mount, Upload};

@@ -8,6 +8,7 @@
 //! | [`system`] | whole set-ups on either pair of queue and store; where a suite begins |
 //! | [`mothball`], [`http`] | the product as a process, its command line and its API |
 //! | [`dockerd`], [`busybox`], [`tree`] | an engine, a base image, and what a container's file system holds |
+//! | [`layer`] | layers by hand, and what overlayfs makes of them |
 //! | [`registry`], [`rabbitmq`], [`redis`] | the other servers |
 //! | [`proxy`] | faults on the way between any two of them |
 //! | [`wait`] | predicates with a deadline: the one place where a timer ticks |
@@ -22,6 +23,7 @@ pub mod command;
 pub mod dockerd;
 pub mod http;
 pub mod keeper;
+pub mod layer;
 pub mod mothball;
 pub mod place;
 pub mod process;
