@@ -18,12 +18,14 @@
 //! | `layer` | one layer from the registry to its directory |
 //! | `unpack`, `dirs`, `place` | entries written, never outside of the directory |
 //! | `merge`, `base` | layers laid over each other, and over the base |
+//! | `index` | which entry came from which layer, for the next save |
 //! | `staging` | what is cleaned up whatever happens |
 //! | `limits`, [`RestoreProgress`], [`RestoreError`] | bounds, how far it is, what can go wrong |
 
 mod base;
 mod dirs;
 mod error;
+mod index;
 mod layer;
 mod limits;
 mod merge;
@@ -38,6 +40,7 @@ pub use plan::{OwnLayer, RestorePlan, plan};
 pub use progress::RestoreProgress;
 
 use crate::client::Registry;
+use crate::layer::index::{Index, Mentions};
 use base::Base;
 use error::at;
 use layer::{Ready, Shared};
@@ -79,6 +82,18 @@ impl RestoreSettings {
     }
 }
 
+/// Longest tick of the clock that file systems stamp with, twice.
+const TICKS: Duration = Duration::from_millis(25);
+
+/// A restored image.
+#[derive(Debug)]
+pub struct Restored {
+    /// What the next save begins with: it sends only what changes from here on.
+    pub index: Index,
+    /// What was done.
+    pub report: RestoreReport,
+}
+
 /// What a restore did.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreReport {
@@ -96,6 +111,8 @@ pub struct RestoreReport {
     pub fetched_in: Duration,
     /// From then until the upper directory was full.
     pub merged_in: Duration,
+    /// How long the look at it took that the next save begins with.
+    pub indexed_in: Duration,
     /// How long the decompressors, the hashes and the unpackers of all layers were at work or waiting, added up.
     pub stages: [Duration; 3],
 }
@@ -110,7 +127,7 @@ pub async fn restore(
     settings: &RestoreSettings,
     progress: Arc<RestoreProgress>,
     cancel: &CancellationToken,
-) -> Result<RestoreReport, RestoreError> {
+) -> Result<Restored, RestoreError> {
     let stop = cancel.child_token();
     let _stops_when_dropped = stop.clone().drop_guard();
     progress.begin(plan.bytes());
@@ -140,9 +157,17 @@ pub async fn restore(
         Ok(())
     })
     .await?;
-    let (filling, report) = filled?;
+    let (filling, report, said) = filled?;
+    // What was stamped in the tick of a look at it may change again without a trace: the index would have to doubt it.
+    tokio::time::sleep(TICKS).await;
+    let start = Instant::now();
+    let (upper, plan) = (settings.upper.clone(), plan.clone());
+    let blob_bytes = plan.bytes();
+    // The guard goes along: dropped while this runs, the future leaves an upper directory that is emptied after it.
+    let (filling, index) = blocking(move || Ok((filling, index::index(&upper, &plan, said)?))).await?;
     filling.keep();
-    Ok(RestoreReport { blob_bytes: plan.bytes(), ..report })
+    let report = RestoreReport { blob_bytes, indexed_in: start.elapsed(), ..report };
+    Ok(Restored { index, report })
 }
 
 /// Brings all layers into their directories; the first that fails stops the others, and all have ended afterwards.
@@ -199,30 +224,26 @@ fn fill(
     layers: Vec<Ready>,
     settings: &RestoreSettings,
     fetched_in: Duration,
-) -> Result<(Filling, RestoreReport), RestoreError> {
+) -> Result<(Filling, RestoreReport, Vec<(Mentions, u64)>), RestoreError> {
     let start = Instant::now();
     let mut report = RestoreReport { fetched_in, ..RestoreReport::default() };
     let (mut marks, mut root) = (false, false);
-    let mut whole: Option<Ready> = None;
-    for layer in layers {
-        report.entries += layer.unpacked.entries;
-        report.file_bytes += layer.unpacked.bytes;
-        report.tar_bytes += layer.tar_bytes;
-        report.attributes_skipped += layer.unpacked.attributes_skipped;
-        for (sum, one) in
-            report.stages.iter_mut().zip([layer.times.decompress, layer.times.hash, layer.times.unpack])
-        {
-            *sum += one;
+    let mut whole = None;
+    let mut said = Vec::new();
+    for Ready { directory, unpacked, tar_bytes, times } in layers {
+        report.entries += unpacked.said.len() as u64;
+        report.file_bytes += unpacked.bytes;
+        report.tar_bytes += tar_bytes;
+        report.attributes_skipped += unpacked.attributes_skipped;
+        for (sum, time) in report.stages.iter_mut().zip([times.decompress, times.hash, times.unpack]) {
+            *sum += time;
         }
-        marks |= layer.unpacked.marks;
-        root |= layer.unpacked.root;
+        said.push((unpacked.said, tar_bytes));
+        marks |= unpacked.marks;
+        root |= unpacked.root;
         match &whole {
-            None => whole = Some(layer),
-            Some(older) => {
-                let merged =
-                    merge::merge(&older.directory, &layer.directory, layer.unpacked.root, &shared.stop)?;
-                marks |= merged.marks;
-            }
+            None => whole = Some(directory),
+            Some(older) => marks |= merge::merge(older, &directory, unpacked.root, &shared.stop)?,
         }
     }
     let upper = place::root(&settings.upper)
@@ -230,12 +251,12 @@ fn fill(
     let filling = Filling::of(upper);
     if let Some(whole) = whole {
         if marks {
-            Base::open(&settings.lower)?.prune(&whole.directory, &shared.stop)?;
+            Base::open(&settings.lower)?.prune(&whole, &shared.stop)?;
         }
-        merge::merge(filling.directory(), &whole.directory, root, &shared.stop)?;
+        merge::merge(filling.directory(), &whole, root, &shared.stop)?;
     }
     report.merged_in = start.elapsed();
-    Ok((filling, report))
+    Ok((filling, report, said))
 }
 
 /// Runs what waits for the file system off the runtime's own threads, to its end.

@@ -13,37 +13,29 @@ use rustix::io::{Errno, Result};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use tokio_util::sync::CancellationToken;
 
-/// What laying one tree over another brought about.
-#[derive(Debug, Default)]
-pub(super) struct Merged {
-    /// Whether a directory became opaque because it replaced something else.
-    pub(super) marks: bool,
-    /// Inodes of directories that both trees had: the newer describes them.
-    pub(super) shared: Vec<u64>,
-}
-
 /// Moves everything of `newer` over `older`:
 /// a directory over a directory keeps the children, unless the newer is opaque; anything else replaces what is there, a
 /// whiteout too; a directory over anything else, a whiteout too, becomes opaque, because what the base may have there was
 /// hidden before and must stay so.
 ///
-/// The root is described by the newer tree where `root` says so. What of `newer` remains are directories.
+/// The root is described by the newer tree where `root` says so. What of `newer` remains are directories. Returns whether a
+/// directory has become opaque.
 pub(super) fn merge(
     older: &OwnedFd,
     newer: &OwnedFd,
     root: bool,
     stop: &CancellationToken,
-) -> std::result::Result<Merged, RestoreError> {
-    let mut merged = Merged::default();
+) -> std::result::Result<bool, RestoreError> {
+    let mut marks = false;
     let mut shared = vec![Vec::new()];
     while let Some(path) = shared.pop() {
         if stop.is_cancelled() {
             return Err(RestoreError::Cancelled);
         }
-        directory(older, newer, &path, root, &mut shared, &mut merged)
+        directory(older, newer, &path, root, &mut shared, &mut marks)
             .map_err(at(|| format!("lay layers over each other in {:?}", shown(&path))))?;
     }
-    Ok(merged)
+    Ok(marks)
 }
 
 /// Moves one directory's entries; directories that both have are added to `shared`.
@@ -53,7 +45,7 @@ fn directory(
     path: &[u8],
     root: bool,
     shared: &mut Vec<Vec<u8>>,
-    merged: &mut Merged,
+    marks: &mut bool,
 ) -> Result<()> {
     let (to, from) = (place::open(older, path)?, place::open(newer, path)?);
     // Moving its entries away changes the time.
@@ -84,7 +76,7 @@ fn directory(
                 place::set_opaque(&directory, true)?;
                 rustix::fs::futimens(&directory, &times(mtime(&rustix::fs::fstat(&directory)?)))?;
             }
-            merged.marks = true;
+            *marks = true;
         }
         if there.is_some() {
             place::remove(&to, name)?;
@@ -94,7 +86,6 @@ fn directory(
     let described_by_newer = root || !path.is_empty();
     if described_by_newer {
         describe(to.as_fd(), from.as_fd(), &described)?;
-        merged.shared.push(rustix::fs::fstat(&to)?.st_ino);
     }
     let mtime = if described_by_newer { mtime(&described) } else { before };
     rustix::fs::futimens(&to, &times(mtime))

@@ -1,5 +1,6 @@
 //! Whether an image may be restored in place on the base that a node has.
 
+use crate::layer::index::Base;
 use crate::oci::{Descriptor, ImageConfig, ImageManifest};
 use mothball_domain::image::Digest;
 
@@ -15,6 +16,8 @@ pub struct OwnLayer {
 /// What is to be restored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RestorePlan {
+    /// What the container was created from.
+    pub base: Base,
     /// The image's layers above the base, oldest first.
     pub layers: Vec<OwnLayer>,
     /// The paths of the image's anonymous volumes: a layer that holds something there is refused while it is unpacked.
@@ -28,10 +31,10 @@ impl RestorePlan {
     }
 }
 
-/// Plans the restore of an image into a container that was made from `base`, the diffIDs of an image that the node has.
+/// Plans the restore of an image into a container that was made from `base`, an image that the node has.
 /// Otherwise says why not, as a clause after "the image cannot be restored in place:"; the image is to be pulled then.
-pub fn plan(manifest: &ImageManifest, config: &ImageConfig, base: &[Digest]) -> Result<RestorePlan, String> {
-    let diff_ids = &config.rootfs.diff_ids;
+pub fn plan(manifest: &ImageManifest, config: &ImageConfig, base: &Base) -> Result<RestorePlan, String> {
+    let (diff_ids, below) = (&config.rootfs.diff_ids, &base.diff_ids);
     if diff_ids.len() != manifest.layers.len() {
         return Err(format!(
             "its config names {} layers, its manifest {}",
@@ -39,17 +42,17 @@ pub fn plan(manifest: &ImageManifest, config: &ImageConfig, base: &[Digest]) -> 
             manifest.layers.len()
         ));
     }
-    if base.is_empty() {
+    if below.is_empty() {
         return Err("the local base image has no layers".to_owned());
     }
-    let Some(own) = diff_ids.strip_prefix(base) else {
-        let same = diff_ids.iter().zip(base).take_while(|(saved, local)| saved == local).count();
+    let Some(own) = diff_ids.strip_prefix(below.as_slice()) else {
+        let same = diff_ids.iter().zip(below).take_while(|(saved, local)| saved == local).count();
         return Err(format!(
             "it does not stand on the local base image: {same} of the base's {} layers are the same",
-            base.len()
+            below.len()
         ));
     };
-    let layers: Vec<OwnLayer> = manifest.layers[base.len()..]
+    let layers: Vec<OwnLayer> = manifest.layers[below.len()..]
         .iter()
         .zip(own)
         .map(|(blob, diff_id)| OwnLayer { blob: blob.clone(), diff_id: diff_id.clone() })
@@ -58,7 +61,7 @@ pub fn plan(manifest: &ImageManifest, config: &ImageConfig, base: &[Digest]) -> 
         return Err(format!("layer {} is of type {:.80}", layer.blob.digest, layer.blob.media_type));
     }
     let volumes = config.config.iter().filter_map(|c| c.volumes.as_ref()).flat_map(|v| v.keys().cloned());
-    Ok(RestorePlan { layers, volumes: volumes.collect() })
+    Ok(RestorePlan { base: base.clone(), layers, volumes: volumes.collect() })
 }
 
 /// Whether a blob is a layer that is kept in the registry itself. How it is compressed shows in its first bytes.
@@ -93,6 +96,10 @@ mod tests {
         digest_of(format!("tar of {name}").as_bytes())
     }
 
+    fn base(names: &[&str]) -> Base {
+        Base { image_id: "base".to_owned(), diff_ids: names.iter().map(|name| diff_id(name)).collect() }
+    }
+
     const GZIP: &str = media::DOCKER_LAYER_GZIP;
 
     #[test]
@@ -100,7 +107,7 @@ mod tests {
         let volumes = json!({"/data": {}, "/var/lib/x": {}});
         let (manifest, config) =
             image(&[("base", GZIP), ("one", GZIP), ("two", media::OCI_LAYER_ZSTD)], &volumes);
-        let plan = plan(&manifest, &config, &[diff_id("base")]).unwrap();
+        let plan = plan(&manifest, &config, &base(&["base"])).unwrap();
         let own: Vec<_> = plan.layers.iter().map(|l| (l.blob.digest.clone(), l.diff_id.clone())).collect();
         assert_eq!(own, [(digest_of(b"one"), diff_id("one")), (digest_of(b"two"), diff_id("two"))]);
         assert_eq!((plan.bytes(), plan.volumes), (6, vec!["/data".to_owned(), "/var/lib/x".to_owned()]));
@@ -109,29 +116,29 @@ mod tests {
     #[test]
     fn an_image_that_is_its_base_needs_nothing() {
         let (manifest, config) = image(&[("base", GZIP)], &Value::Null);
-        assert!(plan(&manifest, &config, &[diff_id("base")]).unwrap().layers.is_empty());
+        assert!(plan(&manifest, &config, &base(&["base"])).unwrap().layers.is_empty());
     }
 
     #[test]
     fn anything_else_is_pulled_and_says_why() {
         let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
         let (manifest, config) = image(&[("base", GZIP), ("mid", GZIP), ("one", GZIP)], &Value::Null);
-        for (base, word) in [
-            (vec![], "no layers"),
-            (vec![diff_id("other")], "0 of the base's 1"),
-            (vec![diff_id("base"), diff_id("other")], "1 of the base's 2"),
-            (["base", "mid", "one", "more"].map(diff_id).to_vec(), "3 of the base's 4"),
+        for (names, word) in [
+            (&[][..], "no layers"),
+            (&["other"], "0 of the base's 1"),
+            (&["base", "other"], "1 of the base's 2"),
+            (&["base", "mid", "one", "more"], "3 of the base's 4"),
         ] {
-            let reason = plan(&manifest, &config, &base).unwrap_err();
+            let reason = plan(&manifest, &config, &base(names)).unwrap_err();
             assert!(reason.contains(word), "{reason}");
         }
         for kind in [foreign, "application/json", "application/vnd.oci.image.layer.nondistributable.v1.tar"] {
             let (manifest, config) = image(&[("base", GZIP), ("one", kind)], &Value::Null);
-            let reason = plan(&manifest, &config, &[diff_id("base")]).unwrap_err();
+            let reason = plan(&manifest, &config, &base(&["base"])).unwrap_err();
             assert!(reason.contains("is of type"), "{reason}");
         }
         let (_, mut short) = image(&[("base", GZIP), ("one", GZIP)], &Value::Null);
         short.rootfs.diff_ids.pop();
-        assert!(plan(&manifest, &short, &[diff_id("base")]).unwrap_err().contains("names 1 layers"));
+        assert!(plan(&manifest, &short, &base(&["base"])).unwrap_err().contains("names 1 layers"));
     }
 }

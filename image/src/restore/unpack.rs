@@ -7,10 +7,11 @@ use super::error::RestoreError;
 use super::limits::Limits;
 use super::place;
 use crate::layer::entry::{Device, Entry, What};
+use crate::layer::index::{Mark, Mentions};
 use crate::layer::untar::name::{shown, split};
 use crate::layer::untar::{Untar, UntarError};
 use mothball_domain::image::Digest;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::io::{self, BufRead};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -19,8 +20,6 @@ use std::sync::Arc;
 /// What a layer held.
 #[derive(Debug, Default)]
 pub(super) struct Unpacked {
-    /// Entries written.
-    pub(super) entries: u64,
     /// Bytes of files.
     pub(super) bytes: u64,
     /// Attributes that this file system does not take.
@@ -29,8 +28,8 @@ pub(super) struct Unpacked {
     pub(super) marks: bool,
     /// Whether it says what the root directory is like.
     pub(super) root: bool,
-    /// The inode of everything that it holds: renames keep it, so this still says at the end what came from where.
-    pub(super) inodes: Vec<u64>,
+    /// What it mentions, for the index.
+    pub(super) said: Mentions,
 }
 
 /// Why an entry was not written.
@@ -116,6 +115,16 @@ impl Unpacker<'_> {
             let reason = format!("it holds {:?}, which belongs to the volume {volume}", shown(path));
             return Err(Trouble::Unsuitable(reason));
         }
+        self.done.said.push(
+            path,
+            0,
+            match &entry.what {
+                What::Directory => Mark::Directory,
+                What::Whiteout => Mark::Whiteout,
+                What::Opaque => Mark::Opaque,
+                _ => Mark::Content,
+            },
+        );
         match &entry.what {
             What::Whiteout => self.whiteout(path),
             What::Opaque => {
@@ -143,8 +152,6 @@ impl Unpacker<'_> {
         match place::look(parent, name)? {
             None => {
                 rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)?;
-                let stat = place::look(parent, name)?;
-                self.wrote(stat.as_ref());
             }
             Some(stat) if place::is_dir(&stat) => place::set_opaque(self.dirs.get(path)?, true)?,
             Some(_) => {}
@@ -179,7 +186,6 @@ impl Unpacker<'_> {
         let skipped = write::attributes_of(directory, &stat, entry)?;
         self.dirs.keep_mtime(path, entry.meta.mtime);
         self.done.attributes_skipped += skipped;
-        self.wrote(Some(&stat));
         Ok(())
     }
 
@@ -202,7 +208,6 @@ impl Unpacker<'_> {
         rustix::fs::futimens(&file, &times(entry.meta.mtime))?;
         self.done.attributes_skipped += skipped;
         self.done.bytes += size;
-        self.wrote(Some(&stat));
         Ok(())
     }
 
@@ -232,7 +237,6 @@ impl Unpacker<'_> {
             let parent = self.dirs.get(split(path).0)?;
             self.done.attributes_skipped += write::xattrs_at(parent, name, entry)?;
         }
-        self.done.entries += 1;
         Ok(())
     }
 
@@ -254,9 +258,7 @@ impl Unpacker<'_> {
         self.create(path, |parent| make(parent, name))?;
         let parent = self.dirs.get(parent)?;
         let skipped = write::attributes_at(parent, name, entry)?;
-        let stat = place::look(parent, name)?;
         self.done.attributes_skipped += skipped;
-        self.wrote(stat.as_ref());
         Ok(())
     }
 
@@ -276,11 +278,6 @@ impl Unpacker<'_> {
             }
             result => Ok(result?),
         }
-    }
-
-    fn wrote(&mut self, stat: Option<&Stat>) {
-        self.done.entries += 1;
-        self.done.inodes.extend(stat.map(|stat| stat.st_ino));
     }
 }
 

@@ -176,8 +176,13 @@ fn visit(
         items.push(Item::file([parent, slash, b".wh.", last].concat(), ""));
         return Ok(());
     }
+    let first = (!kind.is_dir() && found.nlink() > 1).then(|| links.get(&found.ino()).cloned()).flatten();
+    links.insert(found.ino(), name.clone());
     item.flag = if kind.is_dir() {
         Flag::Directory
+    } else if let Some(first) = first {
+        item.link = first;
+        Flag::HardLink
     } else if kind.is_symlink() {
         item.link = std::fs::read_link(&full)?.as_os_str().as_bytes().to_vec();
         Flag::Symlink
@@ -187,11 +192,7 @@ fn visit(
         Flag::Character
     } else if kind.is_block_device() {
         Flag::Block
-    } else if let Some(first) = (found.nlink() > 1).then(|| links.get(&found.ino())).flatten() {
-        item.link.clone_from(first);
-        Flag::HardLink
     } else {
-        links.insert(found.ino(), name.clone());
         item.body = std::fs::read(&full)?;
         Flag::File
     };
