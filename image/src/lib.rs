@@ -42,7 +42,9 @@ pub use client::Registry;
 pub use error::RegistryError;
 pub use manifest::{Deletion, Untag};
 pub use oci::{ContainerConfig, Descriptor, ImageConfig, ImageManifest, Manifest};
-pub use restore::{RestoreError, RestorePlan, RestoreProgress, RestoreReport, RestoreSettings, restore};
+pub use restore::{
+    RestoreError, RestorePlan, RestoreProgress, RestoreReport, RestoreSettings, Restored, restore,
+};
 pub use scrub::{COMMIT_COMMENT, ScrubRules, same_settings, scrub_config};
 pub use settings::{Credentials, DockerAuth, RegistrySettings};
 pub use upload::{Mount, Upload};

@@ -96,6 +96,20 @@ impl Tree {
         Ok(Self { entries: reader.entries })
     }
 
+    /// Counts as a file's names those in this tree: overlayfs counts also those in a layer that a later layer hides.
+    #[must_use]
+    pub fn links_counted(mut self) -> Self {
+        let mut names = HashMap::<PathBuf, u64>::new();
+        for first in self.entries.values().filter_map(|entry| entry.same_as.clone()) {
+            *names.entry(first).or_default() += 1;
+        }
+        for entry in self.entries.values_mut() {
+            entry.links = entry.same_as.as_ref().map_or(1, |first| names[first]);
+            entry.same_as.take_if(|_| entry.links == 1);
+        }
+        self
+    }
+
     /// What differs, one line for each entry; empty when the trees are equal.
     pub fn differences(&self, other: &Self, times: Times) -> Vec<String> {
         let paths: BTreeSet<&PathBuf> = self.entries.keys().chain(other.entries.keys()).collect();

@@ -38,20 +38,9 @@ fn merge_all(layers: &[(PathBuf, bool, bool)], base: &[PathBuf]) -> PathBuf {
     whole
 }
 
-/// Reads a tree, with the names that a file has in it: overlayfs also counts those that a later layer hides.
+/// Reads what is mounted.
 fn read(root: &Path) -> anyhow::Result<Tree> {
-    let mut tree = Tree::read(root)?;
-    let mut names = std::collections::HashMap::<_, u64>::new();
-    for first in tree.entries.values().filter_map(|entry| entry.same_as.clone()) {
-        *names.entry(first).or_default() += 1;
-    }
-    for entry in tree.entries.values_mut() {
-        entry.links = entry.same_as.as_ref().map_or(1, |first| names[first]);
-        if entry.links == 1 {
-            entry.same_as = None;
-        }
-    }
-    Ok(tree)
+    Tree::read(root).map(Tree::links_counted)
 }
 
 /// Checks that a tree over this base shows the wanted tree, and that no mark in it is litter.
