@@ -157,7 +157,7 @@ pub async fn restore(
         Ok(())
     })
     .await?;
-    let (filling, report, said) = filled?;
+    let Filled { filling, report, said } = filled?;
     // What was stamped in the tick of a look at it may change again without a trace: the index would have to doubt it.
     tokio::time::sleep(TICKS).await;
     let start = Instant::now();
@@ -218,13 +218,21 @@ fn stop_for(shared: &Shared, first: Option<RestoreError>, error: RestoreError) -
     first.or(Some(error))
 }
 
+/// An upper directory that is full.
+struct Filled {
+    filling: Filling,
+    report: RestoreReport,
+    /// What each layer mentions, and the size of its tar.
+    said: Vec<(Mentions, u64)>,
+}
+
 /// Merges the layers and moves the whole into the upper directory.
 fn fill(
     shared: &Shared,
     layers: Vec<Ready>,
     settings: &RestoreSettings,
     fetched_in: Duration,
-) -> Result<(Filling, RestoreReport, Vec<(Mentions, u64)>), RestoreError> {
+) -> Result<Filled, RestoreError> {
     let start = Instant::now();
     let mut report = RestoreReport { fetched_in, ..RestoreReport::default() };
     let (mut marks, mut root) = (false, false);
@@ -256,7 +264,7 @@ fn fill(
         merge::merge(filling.directory(), &whole, root, &shared.stop)?;
     }
     report.merged_in = start.elapsed();
-    Ok((filling, report, said))
+    Ok(Filled { filling, report, said })
 }
 
 /// Runs what waits for the file system off the runtime's own threads, to its end.

@@ -51,7 +51,7 @@ impl<R: BufRead> Untar<R> {
     }
 
     /// The next entry, or nothing at the end. What is left of the body before it is skipped.
-    pub fn next(&mut self) -> Result<Option<Entry>, UntarError> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, UntarError> {
         let mut said = pax::Said::default();
         loop {
             self.skip_body()?;
@@ -65,10 +65,11 @@ impl<R: BufRead> Untar<R> {
                 b'g' => drop(self.meta(size)?),
                 b'L' => said.path = Some(field::until_nul(&self.meta(size)?).to_vec()),
                 b'K' => said.link = Some(field::until_nul(&self.meta(size)?).to_vec()),
-                flag => match self.entry(&block, flag, std::mem::take(&mut said))? {
-                    Some(entry) => return Ok(Some(entry)),
-                    None => {}
-                },
+                flag => {
+                    if let Some(entry) = self.entry(&block, flag, std::mem::take(&mut said))? {
+                        return Ok(Some(entry));
+                    }
+                }
             }
         }
     }

@@ -114,9 +114,8 @@ fn below(base: &[(usize, OwnedFd)], name: &[u8]) -> Result<Below> {
         }
         layers.push(*layer);
         match place::open(directory, name).and_then(place::is_opaque) {
-            Ok(false) => {}
             Ok(true) => break,
-            Err(Errno::NOENT) => {}
+            Ok(false) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error),
         }
     }

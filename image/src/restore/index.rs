@@ -30,6 +30,8 @@ pub(super) fn index(
         raw_bytes,
     });
     let layers: Vec<LayerBlob> = layers.collect();
+    // What a tar has besides what it says is little.
+    let said_bytes = layers.iter().map(|layer| layer.raw_bytes).collect();
     let mut all = Mentions::default();
     for (number, (mentions, _)) in said.into_iter().enumerate() {
         for mention in mentions.iter() {
@@ -38,7 +40,15 @@ pub(super) fn index(
     }
     all.sort();
     let (held, mentions) = assign(&tree, &all);
-    Ok(Index { base: plan.base.clone(), layers, rules: String::new(), tree: Arc::new(tree), held, mentions })
+    Ok(Index {
+        base: plan.base.clone(),
+        layers,
+        said_bytes,
+        rules: String::new(),
+        tree: Arc::new(tree),
+        held,
+        mentions,
+    })
 }
 
 /// Gives each entry of the tree to the newest layer that mentions it as what it is; the other mentions remain.

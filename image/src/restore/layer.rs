@@ -124,8 +124,10 @@ fn stages(
         let hash = scope.spawn(|| timed(|| hash(to_hash)));
         let root = Arc::clone(&directory);
         let unpack = scope.spawn(move || timed(|| unpack(to_unpack, root, digest, &shared.limits)));
-        let decoded =
-            timed(|| decode::decode(Pieces::new(waiting, shared.stop.clone()), digest, &shared.limits, out));
+        let blob = Pieces::new(waiting, shared.stop.clone());
+        let decoded = timed(|| decode::decode(blob, digest, &shared.limits, &out));
+        // The stages behind end when this is gone.
+        drop(out);
         (decoded, hash.join(), unpack.join())
     });
     let panicked = || RestoreError::Broken("a thread panicked".to_owned());

@@ -47,7 +47,7 @@ pub(super) fn open(root: impl AsFd, path: &[u8]) -> Result<OwnedFd> {
 pub(super) fn list(directory: impl AsFd) -> Result<Vec<Name>> {
     // An offset of its own: the same descriptor may be listed again.
     let own = rustix::fs::openat(directory, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut buffer = [MaybeUninit::uninit(); 32 * 1024];
+    let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
     let mut entries = RawDir::new(own, &mut buffer);
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {

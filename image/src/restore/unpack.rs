@@ -82,7 +82,7 @@ pub(super) fn unpack(
         _ => RestoreError::Io { what, error },
     };
     loop {
-        let entry = match tar.next() {
+        let entry = match tar.next_entry() {
             Ok(Some(entry)) => entry,
             Ok(None) => break,
             Err(UntarError::Malformed(detail)) => return Err(broken(detail)),

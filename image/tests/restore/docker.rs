@@ -6,9 +6,11 @@ use mothball_harness::dockerd::Dockerd;
 use mothball_harness::layer::{Flag, Item};
 use mothball_harness::registry::Registry as Server;
 use mothball_harness::tree::{Times, Tree};
-use mothball_image::layer::Base;
+use mothball_image::layer::walk::KeepAll;
+use mothball_image::layer::{Base, Root, walk};
 use mothball_image::oci::{digest_of, media};
 use mothball_image::restore::plan;
+use mothball_image::save::delta::{ChangeSet, Item as Change, LayerSet};
 use mothball_image::{Descriptor, Registry, RestoreProgress, RestoreSettings, Restored, restore};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +35,16 @@ async fn fill(dockerd: &Dockerd, registry: &Registry, name: &str, tag: &str, bas
     let progress = Arc::new(RestoreProgress::default());
     let restored = restore(registry, REPO, &plan, &settings, progress, &CancellationToken::new()).await?;
     ensure!(!settings.staging.exists(), "the staging directory is left over");
+    // The next save would send nothing but what Docker itself has made in the container, and the root, of which its layers
+    // say nothing.
+    let now = walk(&Root::open(&settings.upper)?, &KeepAll)?;
+    let changes = ChangeSet::between(&now, Some(&restored.index), &LayerSet::new());
+    let sent = changes.items.iter().map(|item| match item {
+        Change::Entry(id) | Change::Opaque(id) => String::from_utf8_lossy(&now.path(*id)).into_owned(),
+        Change::Removal(number) => format!("removal {number}"),
+    });
+    let sent: Vec<String> = sent.filter(|path| !path.is_empty() && !path.starts_with("made")).collect();
+    assert_eq!(sent, Vec::<String>::new());
     Ok(restored)
 }
 
@@ -40,9 +52,9 @@ async fn fill(dockerd: &Dockerd, registry: &Registry, name: &str, tag: &str, bas
 async fn compare(dockerd: &Dockerd, filled: &str, image: &str) -> Result<()> {
     dockerd.docker(&["start", filled]).await?;
     dockerd.docker(&["run", "-d", "--name", "pulled", "--network", "none", image]).await?;
-    let (ours, dockers) =
+    let (ours, theirs) =
         (Tree::of_container(dockerd, filled).await?, Tree::of_container(dockerd, "pulled").await?);
-    let mut differences = dockers.links_counted().differences(&ours.links_counted(), Times::Nanoseconds);
+    let mut differences = theirs.links_counted().differences(&ours.links_counted(), Times::Nanoseconds);
     // Docker makes the working directory anew in each container that it creates.
     differences.retain(|line| !(line.starts_with("/made") && line.contains(":  time")));
     assert_eq!(differences, Vec::<String>::new());

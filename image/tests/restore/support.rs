@@ -37,7 +37,9 @@ impl Layer {
     /// In members of gzip, as our saves write them.
     pub(crate) fn gzip(tar: Vec<u8>) -> Self {
         let level = isal::CompressionLevel::One;
-        let members = tar.chunks(100_000).map(|part| isal::compress(part, level, isal::Codec::Gzip).unwrap());
+        let members = tar
+            .chunks(100_000)
+            .map(|part| isal::compress(part, level, isal::Codec::Gzip).expect("compress in memory"));
         let blob = members.collect::<Vec<_>>().concat().into();
         Self { tar, blob }
     }

@@ -48,7 +48,7 @@ fn at(seconds: i64, nanos: u32) -> Timestamp {
 }
 
 fn one(tar: &[u8]) -> Result<Entry, UntarError> {
-    Untar::new(tar).next().map(Option::unwrap)
+    Untar::new(tar).next_entry().map(Option::unwrap)
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn bodies_are_read_or_skipped() {
     let tar =
         [block(b"a", b'0', 3), body(b"abc"), block(b"b", b'0', 600), body(&[7; 600]), vec![0; 1024]].concat();
     let mut untar = Untar::new(&tar[..]);
-    assert_eq!(untar.next().unwrap().unwrap().path, b"a");
-    let entry = untar.next().unwrap().unwrap();
+    assert_eq!(untar.next_entry().unwrap().unwrap().path, b"a");
+    let entry = untar.next_entry().unwrap().unwrap();
     let mut read = Vec::new();
     let take = |piece: &[u8]| {
         read.extend_from_slice(piece);
@@ -146,7 +146,7 @@ fn bodies_are_read_or_skipped() {
     };
     untar.read_body(take).unwrap();
     assert_eq!((entry.path.as_slice(), read), (&b"b"[..], vec![7; 600]));
-    assert!(untar.next().unwrap().is_none());
+    assert!(untar.next_entry().unwrap().is_none());
     untar.drain().unwrap();
 }
 
@@ -155,7 +155,7 @@ fn deletions_are_read_as_such() {
     let tar = [block(b".wh..wh.aufs", b'0', 0), block(b"a/.wh.b", b'0', 3), body(b"xyz")].concat();
     let tar = [tar, block(b"a/.wh..wh..opq", b'0', 0)].concat();
     let mut untar = Untar::new(&tar[..]);
-    let mut next = || untar.next().unwrap().map(|entry| (entry.path, entry.what));
+    let mut next = || untar.next_entry().unwrap().map(|entry| (entry.path, entry.what));
     assert_eq!(next(), Some((b"a/b".to_vec(), What::Whiteout)));
     assert_eq!(next(), Some((b"a".to_vec(), What::Opaque)));
     assert_eq!(next(), None);
@@ -186,10 +186,10 @@ fn what_is_broken_or_out_of_bounds_is_refused() {
         ("after the end", [vec![0; 512], block(b"a", b'0', 0)].concat()),
     ];
     for (what, tar) in table {
-        assert!(Untar::new(&tar[..]).next().is_err(), "{what}");
+        assert!(Untar::new(&tar[..]).next_entry().is_err(), "{what}");
     }
     let cut = [block(b"a", b'0', 600), body(b"abc")].concat();
     let mut untar = Untar::new(&cut[..]);
-    untar.next().unwrap();
-    assert!(untar.next().is_err(), "a cut body");
+    untar.next_entry().unwrap();
+    assert!(untar.next_entry().is_err(), "a cut body");
 }

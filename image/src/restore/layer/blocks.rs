@@ -69,15 +69,15 @@ impl Read for Pieces {
 /// Blocks for one stage; ends when the decompressor ends.
 #[derive(Debug)]
 pub(super) struct Blocks {
-    blocks: Receiver<Block>,
+    waiting: Receiver<Block>,
     used: SyncSender<Vec<u8>>,
     block: Block,
     at: usize,
 }
 
 impl Blocks {
-    fn new(blocks: Receiver<Block>, used: SyncSender<Vec<u8>>) -> Self {
-        Self { blocks, used, block: Block::default(), at: 0 }
+    fn new(waiting: Receiver<Block>, used: SyncSender<Vec<u8>>) -> Self {
+        Self { waiting, used, block: Block::default(), at: 0 }
     }
 }
 
@@ -85,7 +85,7 @@ impl Iterator for Blocks {
     type Item = Block;
 
     fn next(&mut self) -> Option<Block> {
-        let next = self.blocks.recv().ok();
+        let next = self.waiting.recv().ok();
         let used = std::mem::replace(&mut self.block, next.clone().unwrap_or_default());
         give_back(&self.used, used);
         next

@@ -19,7 +19,7 @@ pub(super) fn decode(
     mut blob: Pieces,
     digest: &Digest,
     limits: &Limits,
-    out: BlocksOut,
+    out: &BlocksOut,
 ) -> Result<bool, RestoreError> {
     let broken = |error: io::Error| RestoreError::Layer {
         digest: digest.clone(),

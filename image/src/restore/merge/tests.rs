@@ -96,7 +96,7 @@ fn an_opaque_mark_drops_what_earlier_layers_put_there() {
     row(&base, &[vec![dir("d"), file("d/own")], opaque.clone()], &["d/.wh..wh..opq"]);
     // Without a directory in the base there is nothing to hide.
     row(&[], &[vec![dir("d"), file("d/own")], opaque.clone()], &[]);
-    row(&[file("d")], &[opaque.clone()], &[]);
+    row(&[file("d")], std::slice::from_ref(&opaque), &[]);
     // It stays when a later layer only adds.
     row(&base, &[opaque, vec![dir("d"), file("d/more")]], &["d/.wh..wh..opq"]);
 }
@@ -296,7 +296,9 @@ proptest! {
         for (number, ops) in base.iter().chain(&own).enumerate() {
             let upper = overlays.layer(&format!("layer{number}")).unwrap();
             let mounted = overlays.mount(&layers, Some(&upper)).unwrap();
-            ops.iter().for_each(|op| apply(mounted.path(), op));
+            for op in ops {
+                apply(mounted.path(), op);
+            }
             wanted = Some(read(mounted.path()).unwrap());
             drop(mounted);
             layers.insert(0, upper);
