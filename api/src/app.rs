@@ -26,6 +26,8 @@ pub(crate) struct Inner {
     pub(crate) streams: Streams,
     /// Calls in work.
     pub(crate) permits: Semaphore,
+    /// Calls that wait for a node to look at a container.
+    pub(crate) surveys: Semaphore,
     /// Cancelled when the process is told to stop.
     pub(crate) shutdown: CancellationToken,
 }
@@ -45,6 +47,7 @@ impl App {
             rates: Rates::new(limits.rate_per_second, limits.rate_burst),
             streams: Streams::new(limits.streams, limits.streams_per_user),
             permits: Semaphore::new(limits.requests.clamp(1, Semaphore::MAX_PERMITS)),
+            surveys: Semaphore::new(limits.surveys.clamp(1, Semaphore::MAX_PERMITS)),
             shutdown,
             parts,
         }))

@@ -1,11 +1,13 @@
 //! Around every call: an id, a turn, a time limit, a count, and one form of refusal.
 
 use crate::app::App;
+use crate::v1;
 use crate::v1::views::{Code, Problem};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -21,7 +23,8 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     // The template, not the path: labels come from a closed set.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("call", id, method, route);
-    let response = within_limits(&app, request, next, began).instrument(span.clone()).await;
+    let response =
+        within_limits(&app, request, next, until(&app, &route, began)).instrument(span.clone()).await;
     let response = finish(response, &id);
     let status = response.status();
     app.parts.metrics.http(&route, method, status.as_u16(), began.elapsed());
@@ -29,10 +32,16 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     response
 }
 
+/// When a call is cut short. One that may ask a node to look at a container has the node's time as well.
+fn until(app: &App, route: &str, began: Instant) -> Instant {
+    let limits = &app.parts.settings.limits;
+    let surveys = if route == v1::SNAPSHOTS { limits.survey_timeout } else { Duration::ZERO };
+    began + limits.request_timeout + surveys
+}
+
 /// The call's turn and its work both count against its time. Cutting a call short is safe: what it wrote is
 /// whole or not there, and repeating it finds out.
-async fn within_limits(app: &App, request: Request, next: Next, began: Instant) -> Response {
-    let until = began + app.parts.settings.limits.request_timeout;
+async fn within_limits(app: &App, request: Request, next: Next, until: Instant) -> Response {
     let work = async {
         let _turn = app.permits.acquire().await;
         next.run(request).await

@@ -92,6 +92,12 @@ pub struct Limits {
     pub rate_burst: u32,
     /// How long a call may take.
     pub request_timeout: Duration,
+    /// How long a call waits, beyond its own time, for a node that looks at a container.
+    pub survey_timeout: Duration,
+    /// Calls that wait for a node at once; one more is told to come back.
+    pub surveys: usize,
+    /// How often such a call looks whether the node has answered.
+    pub survey_poll: Duration,
     /// Calls in work at once; more wait for their turn within their time limit.
     pub requests: usize,
     /// Open event streams of all users together.
@@ -119,6 +125,9 @@ impl Default for Limits {
             rate_per_second: 200,
             rate_burst: 1000,
             request_timeout: Duration::from_secs(15),
+            survey_timeout: Duration::from_secs(20),
+            surveys: 32,
+            survey_poll: Duration::from_millis(100),
             requests: 256,
             streams: 512,
             streams_per_user: 64,

@@ -63,6 +63,17 @@ impl Code {
                 "The quota is used up",
                 Some("Delete images that are no longer needed, or ask for more quota."),
             ),
+            Self::NodeSilent => (
+                S::CONFLICT,
+                "The node does not answer",
+                Some("Ask the operator to look at the node's worker."),
+            ),
+            Self::SurveyTimeout => (
+                S::GATEWAY_TIMEOUT,
+                "The node took too long to look",
+                Some("Ask again in a moment: the node may be busy. A save itself does not wait for this."),
+            ),
+            Self::SurveyFailed => (S::CONFLICT, "The node could not look at the container", None),
             Self::IdempotencyConflict => (
                 S::UNPROCESSABLE_ENTITY,
                 "The idempotency key came before with another request",

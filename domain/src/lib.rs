@@ -20,6 +20,7 @@
 //! | [`usage`] | what a container uses, and for how long it has been idle |
 //! | [`policy`] | what a project lets Mothball do by itself: warn, wait, park |
 //! | [`billing`] | exact decimal arithmetic of what a container has cost |
+//! | [`survey`] | a look at a container before a save |
 //! | [`size`] | byte sizes as people write them |
 
 pub mod billing;
@@ -40,4 +41,5 @@ pub mod retry;
 pub mod schedule;
 pub mod size;
 pub mod state;
+pub mod survey;
 pub mod usage;

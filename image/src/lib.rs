@@ -15,6 +15,7 @@
 //! | [`verify`] | the proof that an image can be read back |
 //! | [`layer`] | a writable layer as trees, entries and indexes: the words of the direct engine |
 //! | [`restore`] | an image brought into a container that was created from its base, without a pull |
+//! | [`survey`] | a look at a container's files before a save: sizes, secrets, caches, packages in mounts |
 //! | `list` | tags and repositories, page by page |
 //! | `auth`, `answer` | credentials and tokens; what a refusal says |
 
@@ -29,6 +30,7 @@ pub mod restore;
 pub mod save;
 pub mod scrub;
 pub mod settings;
+pub mod survey;
 pub mod upload;
 pub mod verify;
 

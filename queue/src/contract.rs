@@ -36,11 +36,12 @@ macro_rules! clauses {
 }
 
 /// Every promise of the port.
-pub const CLAUSES: [Clause; 17] = clauses![
+pub const CLAUSES: [Clause; 18] = clauses![
     waking::every_wake_is_delivered_once_when_all_goes_well,
     waking::a_wake_without_a_consumer_is_held,
     waking::a_wake_to_an_undeclared_target_is_unroutable,
     waking::declaring_twice_changes_nothing,
+    waking::surveys_and_jobs_of_a_node_do_not_wait_for_each_other,
     waking::two_hundred_wakes_from_eight_tasks_all_arrive,
     settling::what_a_lost_consumer_held_is_delivered_again,
     settling::what_is_given_back_is_delivered_again,

@@ -8,6 +8,9 @@ use std::fmt;
 pub enum Target {
     /// The worker of one node: queue `mothball.node.<name>`.
     Node(NodeName),
+    /// The worker of one node, which is to look at a container and not to run a job: queue `mothball.survey.<name>`. A
+    /// queue of its own, so that neither waits for the other.
+    Survey(NodeName),
     /// Whichever worker is free first: queue `mothball.any`.
     Any,
 }
@@ -17,6 +20,7 @@ impl Target {
     pub(crate) fn key(&self) -> String {
         match self {
             Self::Node(name) => format!("node.{name}"),
+            Self::Survey(name) => format!("survey.{name}"),
             Self::Any => "any".to_owned(),
         }
     }
@@ -26,6 +30,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node(name) => write!(f, "node {name}"),
+            Self::Survey(name) => write!(f, "surveys of node {name}"),
             Self::Any => f.write_str("any node"),
         }
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use mothball_domain::container::ContainerState;
-use mothball_domain::id::{ContainerId, JobId, ScheduleId};
+use mothball_domain::id::{ContainerId, JobId, ScheduleId, SurveyId};
 use mothball_domain::image::ImageRef;
 use mothball_domain::job::JobKind;
 use mothball_domain::name::{ContainerName, ImageName, NodeName, ProjectName, UserName};
@@ -186,6 +186,13 @@ pub(crate) fn run_member(planned_at: Timestamp) -> String {
 /// A run in the index of those that are not over.
 pub(crate) fn run_due_member(id: ScheduleId, planned_at: Timestamp) -> String {
     format!("{id} {}", run_member(planned_at))
+}
+pub(crate) fn survey(id: SurveyId) -> String {
+    format!("survey:{id}")
+}
+/// The survey that a user asked for last of a container.
+pub(crate) fn survey_of(user: &UserName, container: ContainerId) -> String {
+    format!("surveyof:{user}:{container}")
 }
 pub(crate) fn audit(member: &str) -> String {
     format!("audit:{member}")

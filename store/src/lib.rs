@@ -28,10 +28,12 @@ pub use ops::images::ImageDraft;
 pub use ops::jobs::{JobCount, JobQuery};
 pub use ops::nodes::{NodeRun, Registered};
 pub use ops::people::KeyDraft;
+pub use ops::refusal::QuotaUse;
 pub use ops::schedules::run::{RunAttention, RunStep};
 pub use ops::schedules::{ScheduleChange, ScheduleDraft, ScheduleMade, ScheduleQuery};
 pub use ops::settle::{Effect, Outcome, Settled};
 pub use ops::submit::{Idempotency, NewContainer, Submission, Submitted, Target};
+pub use ops::surveys::{AskedFor, SURVEY_TTL, SurveyDraft};
 pub use ops::usage::Looked;
 
 use db::Db;

@@ -14,6 +14,7 @@ mod placing;
 mod retrying;
 mod scheduling;
 mod submitting;
+mod surveying;
 mod usage;
 mod waiting;
 mod waking;
@@ -199,6 +200,11 @@ const CLAUSES: &[Clause] = clauses![
         a_project_keeps_what_its_saves_leave_out,
         a_key_works_until_it_is_revoked,
         a_key_works_until_its_time_is_over;
+    surveying:
+        a_survey_is_taken_once_and_answered_once,
+        the_same_question_joins_the_survey_under_way,
+        a_survey_whose_worker_died_is_not_joined_for_ever,
+        a_survey_is_forgotten_and_stands_in_no_list;
     history:
         jobs_are_listed_newest_first_by_page,
         jobs_are_filtered,

@@ -68,6 +68,7 @@ async fn nothing_that_is_sent_breaks_the_server(pair: Pair) -> Result<()> {
     }
     api.post("/v1/nodes/node-a/resume", &json!({})).await?.expect(200)?;
     api.patch("/v1/containers/box", &json!({"protected": false})).await?.expect(200)?;
+    api.patch("/v1/projects/default", &json!({"excludes": []})).await?.expect(200)?;
     flow::save_and_delete(&api, &container.id, "v2").await.map(drop)
 }
 

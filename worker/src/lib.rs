@@ -5,6 +5,7 @@
 //! | [`consume`] | intake: a free slot, a wake-up, a claim, the acknowledgement |
 //! | [`run`](mod@run) | one job: lease kept, steps taken, outcome written |
 //! | [`snapshot`], [`delete`], [`launch`], [`delete_image`], [`power`] | the steps of each kind of job |
+//! | [`survey`] | looks at containers before a save, beside the jobs |
 //! | [`freeze`], [`guard`], [`journal`] | freezing a container, and thawing it whatever happens |
 //! | [`node`](mod@node), [`heartbeat`], [`observe`], [`reconcile`], [`identity`], [`lock`] | the node this worker stands for |
 //! | [`way`] | whether layers are read and filled by the worker itself, or by Docker Engine |
@@ -37,6 +38,7 @@ mod reconcile;
 mod run;
 mod settings;
 mod snapshot;
+mod survey;
 mod usage;
 mod way;
 
@@ -74,6 +76,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), StartE
     // The node goes on to beat while its last jobs clean up.
     tokio::join!(
         work,
+        survey::run(Arc::clone(&parts), Arc::clone(&node), superseded.clone()),
         heartbeat::run(Arc::clone(&parts), Arc::clone(&node), beats, superseded.clone(), beating.clone()),
         observe::run(Arc::clone(&parts), Arc::clone(&node), seen, beating.clone()),
         usage::run(Arc::clone(&parts), Arc::clone(&node), beating.clone()),

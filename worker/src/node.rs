@@ -6,6 +6,7 @@ use crate::identity::NodeIdentity;
 use crate::journal::FreezeJournal;
 use crate::lock::FileLock;
 use crate::settings::{Parts, Settings, SnapshotMode};
+use crate::survey::{MountLooks, Rates};
 use crate::way::Reach;
 use mothball_domain::node::{Gpu, NodeReport};
 use mothball_store::{NodeRun, Registered, StoreError};
@@ -62,6 +63,10 @@ pub(crate) struct NodeContext {
     pub(crate) reach: Reach,
     /// What is kept of the images that its containers are made of.
     pub(crate) bases: Bases,
+    /// The looks at mounts that are under way.
+    pub(crate) mount_looks: MountLooks,
+    /// How fast it saved lately.
+    pub(crate) rates: Rates,
     gpu_note: Option<String>,
     data_root: PathBuf,
     frozen: Arc<Mutex<HashSet<String>>>,
@@ -103,6 +108,8 @@ impl NodeContext {
             locks_dir: identity.locks_dir,
             reach,
             bases: Bases::new(&parts.settings.state_dir),
+            mount_looks: MountLooks::default(),
+            rates: Rates::new(&parts.settings.state_dir),
             data_root,
             frozen: Arc::default(),
             _lock: lock,

@@ -7,6 +7,7 @@ use crate::metrics::Metrics;
 use mothball_domain::name::NodeName;
 use mothball_domain::retry::RetryPolicy;
 use mothball_image::Registry;
+use mothball_image::survey::SecretRules;
 use mothball_queue::Queue;
 use mothball_store::Store;
 use rust_decimal::Decimal;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub usage_interval: Duration,
     /// How long a container's first process may take to end by itself.
     pub stop_grace: Duration,
+    /// What else looks like a secret, and what does not.
+    pub secrets: SecretRules,
     /// How long a container may stay frozen while it is saved and deleted.
     pub frozen_max: Duration,
     /// What prices are in.

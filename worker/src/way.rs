@@ -86,6 +86,12 @@ impl Reach {
         if let Some(why) = self.closed_for_all(info) {
             return Err(why);
         }
+        self.seen_layer(facts)
+    }
+
+    /// Where the container's layer lies, if it is one of overlay2 and can be seen from here, whichever way it is saved; else why
+    /// not.
+    pub(crate) fn seen_layer(&self, facts: &ContainerFacts) -> Result<PathBuf, String> {
         if facts.driver != "overlay2" {
             return Err(format!("the container's storage driver is {:?} and not overlay2", facts.driver));
         }

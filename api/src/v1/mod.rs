@@ -20,6 +20,7 @@ mod members;
 mod nodes;
 mod page;
 mod park;
+mod preflight;
 mod projects;
 pub(crate) mod show;
 mod snapshots;
@@ -30,6 +31,9 @@ use crate::app::App;
 use axum::routing::get;
 use std::future::ready;
 use utoipa_axum::router::OpenApiRouter;
+
+/// The call that saves a container, or says what a save would mean.
+pub(crate) const SNAPSHOTS: &str = "/v1/containers/{container}/snapshots";
 
 /// Every call, and its description at `/v1/openapi.json`.
 pub(crate) fn router() -> axum::Router<App> {

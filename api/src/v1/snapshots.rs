@@ -3,7 +3,8 @@
 use super::docs::Refused;
 use super::excludes;
 use super::launch::name_and_tag;
-use super::views::{Code, Job, Preflight, Problem, SnapshotRequest};
+use super::preflight;
+use super::views::{Code, Job, Problem, SnapshotRequest};
 use crate::access::{NamedProject, Principal};
 use crate::app::App;
 use crate::extract::{Body, Path};
@@ -12,9 +13,8 @@ use crate::v1::containers;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use mothball_domain::container::{Container, ContainerState};
 use mothball_domain::image::ImageRef;
-use mothball_domain::job::{JobSpec, PauseMode};
+use mothball_domain::job::JobSpec;
 use mothball_domain::name::{ImageName, Tag};
 use mothball_domain::node::Node;
 use mothball_store::Target;
@@ -56,7 +56,8 @@ async fn save(
         ImageRef { name: found.image_name.clone(), tag: user_tag(&app, &found.image_name, &asked.tag)? };
     let excludes = excludes::of_save(&app, &found.project, &asked.exclude, asked.default_excludes).await?;
     if asked.dry_run {
-        return Ok(Json(preflight(&app, &found, &image, &asked).await?).into_response());
+        let told = preflight::preflight(&app, &principal, &found, &image, &asked, &excludes).await?;
+        return Ok(Json(told).into_response());
     }
     let order = Order {
         subject: format!("container {} ({}) as {image}", found.name, found.id),
@@ -88,64 +89,6 @@ pub(super) fn user_tag(app: &App, name: &ImageName, text: &str) -> Result<Tag, P
         return Err(Problem::new(Code::CatalogName, why).with_field("tag"));
     }
     Ok(tag)
-}
-
-async fn preflight(
-    app: &App,
-    container: &Container,
-    image: &ImageRef,
-    asked: &SnapshotRequest,
-) -> Result<Preflight, Problem> {
-    let store = &app.parts.store;
-    let overwritten = store.image(&container.project, image).await?;
-    let node = match &container.node {
-        Some(node) => store.node(node).await?,
-        None => None,
-    };
-    let node_alive = match &node {
-        Some(node) => is_alive(app, node).await?,
-        None => false,
-    };
-    let mut problems = Vec::new();
-    if !matches!(container.state, ContainerState::Ready | ContainerState::Stopped) {
-        problems.push(format!("The container is {}: it cannot be saved.", container.state));
-    }
-    if container.protected && asked.then.removes() {
-        problems.push("The container is protected: switch that off before it is deleted.".to_owned());
-    }
-    if let Some(job) = container.job
-        && let Some(job) = store.job(job).await?.filter(|job| !job.state.is_final())
-    {
-        problems.push(format!("{} job {} is {}: wait for it or cancel it.", job.kind(), job.id, job.state));
-    }
-    let mut notes = Vec::new();
-    if let Some(before) = &overwritten {
-        notes.push(format!("{image} exists, saved by {}: it will be overwritten.", before.created_by));
-    }
-    if !node_alive {
-        notes.push("The node's worker has not reported lately: the save waits for it.".to_owned());
-    }
-    if asked.pause == PauseMode::Never {
-        notes.push("The container is not frozen: the image may mix moments.".to_owned());
-    }
-    let mounts_not_saved: Vec<String> = container.launch.mounts.iter().map(|m| m.target.clone()).collect();
-    if !mounts_not_saved.is_empty() {
-        notes.push(format!("Mounts are not part of the image: {}.", mounts_not_saved.join(", ")));
-    }
-    Ok(Preflight {
-        container: container.id,
-        image: image.to_string(),
-        possible: problems.is_empty(),
-        overwrites: overwritten.is_some(),
-        writable_bytes: container.writable_bytes,
-        mounts_not_saved,
-        node: container.node.as_ref().map(ToString::to_string),
-        node_alive,
-        node_disk_free_bytes: node.as_ref().map(|n| n.report.disk_free_bytes),
-        way: node.as_ref().map(|n| n.report.snapshot),
-        problems,
-        notes,
-    })
 }
 
 /// Whether a node's worker reported lately, by the store's clock.

@@ -87,25 +87,6 @@ async fn a_save_joins_itself_is_in_the_way_of_others_and_becomes_an_image_that_a
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_a_save_would_mean_and_starts_nothing() {
-    let world = World::new().await;
-    let id = world.ready("ann", "box").await;
-    let path = format!("/v1/containers/{id}/snapshots");
-    let report = world.post("ann", &path, json!({"tag": "a", "dry_run": true})).await.is(200).json();
-    assert_eq!(report["possible"], true);
-    assert_eq!(report["mounts_not_saved"], json!(["/home/ann", "/work/ann"]));
-    assert_eq!(
-        (&report["node_alive"], &report["node_disk_free_bytes"], &report["way"]),
-        (&json!(true), &json!(7), &json!("engine"))
-    );
-    world.call("ann", "PATCH", "/v1/containers/box", json!({"protected": true})).await.is(200);
-    let report =
-        world.post("ann", &path, json!({"tag": "a", "then": "delete", "dry_run": true})).await.is(200).json();
-    assert_eq!(report["possible"], false);
-    assert_eq!(world.get("ann", "/v1/jobs?kind=snapshot").await.is(200).json()["items"], json!([]));
-}
-
-#[tokio::test]
 async fn what_a_save_leaves_out_is_its_own_and_its_projects() {
     let world = World::new().await;
     let id = world.ready("ann", "box").await;

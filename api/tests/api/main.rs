@@ -11,5 +11,6 @@ mod health;
 mod idempotency;
 mod openapi;
 mod paging;
+mod preflight;
 mod refusals;
 mod world;

@@ -115,7 +115,13 @@ fn settings() -> Settings {
         alive_within: Duration::from_hours(1),
         support_contact: Some("help@example".into()),
         health: true,
-        limits: Limits { stream_poll: Duration::from_millis(10), rate_burst: 100_000, ..Limits::default() },
+        limits: Limits {
+            stream_poll: Duration::from_millis(10),
+            survey_poll: Duration::from_millis(10),
+            survey_timeout: Duration::from_millis(500),
+            rate_burst: 100_000,
+            ..Limits::default()
+        },
     }
 }
 

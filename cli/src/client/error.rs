@@ -56,6 +56,9 @@ fn exit_of(code: Code) -> Exit {
         | Code::Protected
         | Code::NotNow
         | Code::Quota
+        | Code::NodeSilent
+        | Code::SurveyTimeout
+        | Code::SurveyFailed
         | Code::IdempotencyConflict
         | Code::RateLimited
         | Code::TooManyStreams

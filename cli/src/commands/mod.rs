@@ -11,6 +11,7 @@ mod launch;
 mod login;
 mod manage;
 mod nodes;
+mod preflight;
 mod projects;
 mod save;
 mod submitted;

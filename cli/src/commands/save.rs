@@ -1,13 +1,12 @@
 //! `mothball save`, `mothball park`, `mothball wake`.
 
+use super::preflight;
 use super::submitted::{self, Wait};
 use crate::context::Context;
 use crate::exit::Fail;
-use crate::output::{self, human};
 use clap::{Args, ValueEnum};
 use mothball_api::v1::views::{Job, ParkRequest, Preflight, SnapshotRequest, WakeRequest};
 use mothball_domain::job::{PauseMode, Then};
-use mothball_domain::node::SnapshotWay;
 
 #[derive(Debug, Args)]
 pub(crate) struct SaveArgs {
@@ -23,7 +22,7 @@ pub(crate) struct SaveArgs {
     /// Lets data in anonymous volumes go with the container.
     #[arg(long, requires = "then_delete")]
     discard_volumes: bool,
-    /// Only says what the save would mean.
+    /// Only says what the save would mean: sizes, what is not saved, what looks like a secret, the time it takes.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -71,41 +70,14 @@ pub(crate) async fn save(args: SaveArgs, cx: &Context) -> Result<(), Fail> {
     };
     let path = ["containers", &args.container, "snapshots"];
     if args.dry_run {
-        let preflight: Preflight = client.post(&path, &request).await?;
-        return cx.show(&preflight, report);
+        let told: Preflight = client.post(&path, &request).await?;
+        return cx.show(&told, preflight::report);
     }
     if args.then_delete {
         cx.confirm(&format!("Save {} and delete it once the image is proven?", args.container))?;
     }
     let job: Job = client.post(&path, &request).await?;
     submitted::one(cx, &client, job, args.wait).await
-}
-
-/// What a save would mean, in words.
-fn report(p: &Preflight) -> String {
-    let way = p.way.map(|way| match way {
-        SnapshotWay::Direct => "direct: the writable layer is read in one pass",
-        SnapshotWay::Engine => "engine: Docker commits and pushes",
-    });
-    let alive = if p.node_alive { "" } else { " (its worker has not reported lately)" };
-    let mut text = output::facts(&[
-        ("image", format!("{}{}", p.image, if p.overwrites { " (overwrites the one there is)" } else { "" })),
-        ("to be saved", p.writable_bytes.map(human::bytes).unwrap_or_default()),
-        ("not saved", p.mounts_not_saved.join(", ")),
-        ("node", p.node.as_ref().map(|n| format!("{n}{alive}")).unwrap_or_default()),
-        ("free on the node", p.node_disk_free_bytes.map(human::bytes).unwrap_or_default()),
-        ("way", way.unwrap_or_default().to_owned()),
-    ]);
-    let said = [("note", &p.notes), ("problem", &p.problems)];
-    for (what, sentence) in said.iter().flat_map(|(what, all)| all.iter().map(move |s| (what, s))) {
-        text.extend(["\n", what, ": ", &output::clean(sentence)]);
-    }
-    text.push_str(if p.possible {
-        "\nThe save can go ahead."
-    } else {
-        "\nThe save cannot go ahead as things stand."
-    });
-    text
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,8 @@ use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// The longest wait for a survey: clients wait for a minute for an answer, and the call itself takes its time.
+const SURVEY_MAX: Duration = Duration::from_secs(40);
 /// Highest price of an hour, and of a gigabyte for a month.
 const PRICE_MAX: u32 = 10_000_000;
 
@@ -109,6 +111,7 @@ fn times(s: &Settings) -> Result<(), ConfigError> {
         ("registry.stall_timeout", s.registry.stall_timeout),
         ("registry.finish_timeout", s.registry.finish_timeout),
         ("api.request_timeout", s.api.request_timeout),
+        ("api.survey_timeout", s.api.survey_timeout),
         ("scheduler.tick", s.scheduler.tick),
     ];
     if let Some((key, _)) = positive.into_iter().find(|(_, span)| span.0.is_zero()) {
@@ -119,6 +122,13 @@ fn times(s: &Settings) -> Result<(), ConfigError> {
             "jobs.lease",
             "it is shorter than 1s",
             "a lease is renewed three times in its length",
+        ));
+    }
+    if s.api.survey_timeout.0 > SURVEY_MAX {
+        return Err(refuse(
+            "api.survey_timeout",
+            format!("it ({}) is longer than {} s", s.api.survey_timeout, SURVEY_MAX.as_secs()),
+            "whoever asks gives up after a minute",
         ));
     }
     if s.jobs.retry_first > s.jobs.retry_max {

@@ -2,6 +2,7 @@
 
 use super::duration::Span;
 use super::secret::{Secret, SecretUrl};
+use mothball_domain::exclude::Exclude;
 use mothball_domain::flavor::Flavor;
 use mothball_domain::size::ByteSize;
 use rust_decimal::Decimal;
@@ -54,6 +55,7 @@ pub(crate) struct Api {
     pub(crate) admin_key: Option<Secret>,
     pub(crate) body_max: ByteSize,
     pub(crate) request_timeout: Span,
+    pub(crate) survey_timeout: Span,
     pub(crate) rate_per_second: u32,
     pub(crate) rate_burst: u32,
     pub(crate) streams: u32,
@@ -114,6 +116,8 @@ pub(crate) struct Worker {
     pub(crate) alive_within: Span,
     pub(crate) stop_grace: Span,
     pub(crate) frozen_max: Span,
+    pub(crate) secret_files: Vec<Exclude>,
+    pub(crate) secret_files_ignored: Vec<Exclude>,
     pub(crate) stall_timeout: Span,
 }
 

@@ -6,16 +6,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 
 /// Bytes, in the decimal units that Docker uses: `482 MB`, `1.2 GB`.
 pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    // 999.5 would be rounded to 1000 of the smaller unit.
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let digits = usize::from(unit > 0 && value < 9.95);
-    format!("{value:.digits$} {}", UNITS[unit])
+    mothball_domain::size::human(count)
 }
 
 /// A stretch of seconds, in its two largest units: `3 h 12 min`.

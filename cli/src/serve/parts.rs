@@ -5,6 +5,7 @@ use crate::exit::Fail;
 use mothball_api::{Limits, ReadyCheck};
 use mothball_domain::name::NodeName;
 use mothball_domain::retry::RetryPolicy;
+use mothball_image::survey::SecretRules;
 use mothball_image::{Credentials, Registry, RegistrySettings};
 use mothball_queue::{Queue, RabbitMqSettings};
 use mothball_store::{RedisSettings, Store};
@@ -128,6 +129,7 @@ pub(super) fn api(
             rate_per_second: settings.api.rate_per_second,
             rate_burst: settings.api.rate_burst,
             request_timeout: settings.api.request_timeout.0,
+            survey_timeout: settings.api.survey_timeout.0,
             streams: settings.api.streams as usize,
             streams_per_user: settings.api.streams_per_user as usize,
             ..Limits::default()
@@ -205,6 +207,8 @@ pub(super) fn worker(
             heartbeat: w.heartbeat.0,
             usage_interval: w.usage_interval.0,
             stop_grace: w.stop_grace.0,
+            secrets: SecretRules::new(&w.secret_files, &w.secret_files_ignored)
+                .map_err(|e| Fail::usage(format!("worker.secret_files: {e}")))?,
             frozen_max: w.frozen_max.0,
             currency: settings.currency.clone(),
             storage_price: settings.billing.storage_price_per_gb_month,

@@ -1,7 +1,7 @@
 //! What `wake` and `declare` promise.
 
 use super::given::{consumer, job, jobs, node, quiet, take_all, woken};
-use crate::{Queue, QueueError};
+use crate::{Queue, QueueError, Target};
 use anyhow::ensure;
 use tokio::task::JoinSet;
 
@@ -34,6 +34,21 @@ pub(super) async fn declaring_twice_changes_nothing(queue: &Queue) -> anyhow::Re
     woken(queue, &target, &jobs(0..2)).await?;
     queue.declare(&target).await?;
     take_all(&mut consumer(queue, &target, 2), &jobs(0..2)).await
+}
+
+pub(super) async fn surveys_and_jobs_of_a_node_do_not_wait_for_each_other(
+    queue: &Queue,
+) -> anyhow::Result<()> {
+    let jobs_of = node("gpu01")?;
+    let surveys_of = Target::Survey("gpu01".parse()?);
+    queue.declare(&jobs_of).await?;
+    ensure!(queue.wake(&surveys_of, job(1)).await.is_err(), "the queue of jobs took a survey");
+    woken(queue, &surveys_of, &jobs(0..2)).await?;
+    woken(queue, &jobs_of, &jobs(2..4)).await?;
+    // The consumer of jobs has its hands full; surveys are delivered all the same.
+    let mut busy = consumer(queue, &jobs_of, 1);
+    let _held = busy.recv().await;
+    take_all(&mut consumer(queue, &surveys_of, 2), &jobs(0..2)).await
 }
 
 pub(super) async fn two_hundred_wakes_from_eight_tasks_all_arrive(queue: &Queue) -> anyhow::Result<()> {

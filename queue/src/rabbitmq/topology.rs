@@ -100,7 +100,7 @@ impl Topology {
             ("x-overflow", text("reject-publish")),
             ("x-max-length", AMQPValue::LongLongInt(i64::from(self.queue_len_max))),
         ]);
-        if matches!(target, Target::Node(_)) {
+        if matches!(target, Target::Node(_) | Target::Survey(_)) {
             // A node has one worker. While a replaced one lingers, the two do not compete.
             arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
         }

@@ -19,6 +19,7 @@ pub(crate) mod retention;
 pub(crate) mod schedules;
 pub(crate) mod settle;
 pub(crate) mod submit;
+pub(crate) mod surveys;
 pub(crate) mod usage;
 
 use crate::db::Order;

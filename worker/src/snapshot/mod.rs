@@ -7,7 +7,6 @@
 mod engine;
 mod finish;
 pub(crate) mod leftovers;
-mod mounts;
 mod preflight;
 mod remove;
 
@@ -15,14 +14,18 @@ use crate::attempt::Attempt;
 use crate::delete::check_node;
 use crate::freeze::Freeze;
 use crate::halt::{Halt, Stop};
+use crate::way::Way;
 use mothball_domain::billing::{Stored, sentences};
 use mothball_domain::container::Container;
 use mothball_domain::exclude::Exclude;
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_domain::image::{ImageRef, repository};
 use mothball_domain::job::{JobSpec, PauseMode, Step, Then};
+use mothball_domain::node::SnapshotWay;
 use mothball_store::Effect;
 use preflight::Ready;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What the request says.
 pub(crate) struct Request {
@@ -50,11 +53,17 @@ async fn steps(attempt: &mut Attempt, request: &Request) -> Result<Effect, Halt>
     let container = attempt.container().await?;
     check_node(attempt, &container)?;
     attempt.step(Step::Preflight).await?;
+    let begun = Instant::now();
     let done = match preflight::check(attempt, &container, request).await? {
-        preflight::Found::Container(ready) if request.then.removes() => {
-            save_and_remove(attempt, &container, request, &ready).await?
+        preflight::Found::Container(ready) => {
+            let done = if request.then.removes() {
+                save_and_remove(attempt, &container, request, &ready).await?
+            } else {
+                save(attempt, &container, request, &ready).await?
+            };
+            note_pace(attempt, &ready, begun.elapsed());
+            done
         }
-        preflight::Found::Container(ready) => save(attempt, &container, request, &ready).await?,
         // The last attempt proved the image and removed the container, and died before it could say so.
         preflight::Found::Removed => Effect::Removed,
     };
@@ -62,6 +71,14 @@ async fn steps(attempt: &mut Attempt, request: &Request) -> Result<Effect, Halt>
         money_line(attempt, &container);
     }
     Ok(done)
+}
+
+/// Remembers how long the save took, for those who ask how long the next one will. A later attempt does what the earlier ones
+/// left: its time is not that of a save.
+fn note_pace(attempt: &Attempt, ready: &Ready, time: Duration) {
+    if attempt.job.attempt == 1 && matches!(ready.way, Way::Engine(_)) {
+        attempt.node.rates.note(SnapshotWay::Engine, ready.writable_bytes, time);
+    }
 }
 
 /// Says what the park saves.

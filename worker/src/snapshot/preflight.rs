@@ -1,19 +1,16 @@
 //! preflight: what can be known before any work.
 
 use super::Request;
-use super::mounts;
 use crate::attempt::Attempt;
 use crate::docker::{ContainerFacts, ContainerStatus};
 use crate::halt::Halt;
 use crate::run::refused;
+use crate::survey::{self, DISK_MARGIN_BYTES};
 use crate::way::Way;
 use mothball_domain::container::Container;
 use mothball_domain::exclude::Exclude;
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_image::oci::ContainerConfig;
-
-/// Room that must stay free on the node's disk beside the copy of the layer.
-const DISK_MARGIN_BYTES: u64 = 256 << 20;
 
 /// A container that can be saved.
 #[derive(Debug)]
@@ -57,12 +54,18 @@ pub(crate) async fn check(
         let sentence = "the container is being removed";
         return Err(Failure::transient(FailureClass::Engine, sentence).into());
     }
-    excludes(request)?;
     volumes(attempt, &facts, request)?;
-    mounts::note(attempt, &facts).await;
-    attempt.until_stopped(attempt.parts.registry.ping()).await?;
-
-    let writable_bytes = attempt.until_stopped(engine.writable_bytes(&docker_id)).await?;
+    let info = attempt.until_stopped(engine.info()).await?;
+    let way = attempt.node.reach.of_container(&info, &facts);
+    excludes(request, &way)?;
+    let asked = async {
+        attempt.until_stopped(attempt.parts.registry.ping()).await?;
+        attempt.until_stopped(engine.writable_bytes(&docker_id)).await
+    };
+    let warned = survey::warn::warnings(attempt, &facts, &request.excludes);
+    let (warnings, writable_bytes) = tokio::join!(warned, asked);
+    warnings.into_iter().for_each(|warning| attempt.note(warning));
+    let writable_bytes = writable_bytes?;
     if let Some(free) = attempt.node.disk_free_bytes()
         && free < writable_bytes + DISK_MARGIN_BYTES
     {
@@ -79,8 +82,6 @@ pub(crate) async fn check(
         })?),
         None => None,
     };
-    let info = attempt.until_stopped(engine.info()).await?;
-    let way = attempt.node.reach.of_container(&info, &facts);
     note_way(attempt, &way)?;
     Ok(Found::Container(Box::new(Ready { facts, base, writable_bytes, way })))
 }
@@ -103,8 +104,8 @@ fn note_way(attempt: &mut Attempt, way: &Way) -> Result<(), Halt> {
 }
 
 /// Docker commits all of a writable layer: whoever wants something kept out of the image must not be told that it was.
-fn excludes(request: &Request) -> Result<(), Halt> {
-    if request.excludes.is_empty() {
+fn excludes(request: &Request, way: &Way) -> Result<(), Halt> {
+    if request.excludes.is_empty() || matches!(way, Way::Direct(_)) {
         return Ok(());
     }
     let list: Vec<&str> = request.excludes.iter().map(Exclude::as_str).collect();

@@ -1,10 +1,9 @@
-//! A container as JSON, and what a save of it would mean.
+//! A container as JSON.
 
 use super::schemas;
 use jiff::Timestamp;
 use mothball_domain::container::ContainerState;
 use mothball_domain::id::{ContainerId, JobId};
-use mothball_domain::node::SnapshotWay;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -132,35 +131,4 @@ pub struct Cost {
     /// The currency.
     #[serde(default)]
     pub currency: String,
-}
-
-/// What a save would mean, said before any work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Preflight {
-    /// The container.
-    #[schema(value_type = u64)]
-    pub container: ContainerId,
-    /// The image it would become, as `name:tag`.
-    pub image: String,
-    /// Whether the save can go ahead as things stand.
-    pub possible: bool,
-    /// Whether an image of that name and tag is overwritten.
-    pub overwrites: bool,
-    /// Bytes in the writable layer, as the node last reported.
-    pub writable_bytes: Option<u64>,
-    /// Mounts whose content will not be saved.
-    pub mounts_not_saved: Vec<String>,
-    /// The node.
-    pub node: Option<String>,
-    /// Whether its worker reported lately.
-    pub node_alive: bool,
-    /// Free bytes on the node's Docker disk.
-    pub node_disk_free_bytes: Option<u64>,
-    /// How the node saves.
-    #[schema(schema_with = schemas::way)]
-    pub way: Option<SnapshotWay>,
-    /// What stands in the way, in sentences; empty when it is possible.
-    pub problems: Vec<String>,
-    /// What the owner should know, in sentences.
-    pub notes: Vec<String>,
 }

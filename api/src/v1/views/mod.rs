@@ -9,16 +9,21 @@ mod images;
 mod jobs;
 mod nodes;
 mod people;
+mod preflight;
 mod problem;
 mod requests;
 pub(crate) mod schemas;
 
-pub use containers::{Container, ContainerMount, ContainerPort, Cost, Preflight, Usage};
+pub use containers::{Container, ContainerMount, ContainerPort, Cost, Usage};
 pub use costs::{CostReport, CostRow};
 pub use images::{CatalogImage, Image, OverwrittenImage};
 pub use jobs::{Job, JobError, JobEvent, JobProgress};
 pub use nodes::{FlavorView, Node, NodeGpu};
 pub use people::{AuditEntry, Key, Me, Membership, NewKey, Project, User};
+pub use preflight::{
+    CacheView, DiskView, ExpectedView, LayersView, MountView, PackageTreeView, Preflight, QuotaView,
+    RegistryView, ReuseView, SecretView, WeightView,
+};
 pub use problem::{Code, Problem};
 pub use requests::{
     AdoptRequest, ContainerPatch, KeyRequest, LaunchRequest, MemberRequest, ParkRequest, PinRequest,

@@ -44,6 +44,12 @@ pub enum Code {
     NotNow,
     /// The project's quota does not allow it.
     Quota,
+    /// The worker of the container's node does not report, or does not hear.
+    NodeSilent,
+    /// The node took too long to look at the container.
+    SurveyTimeout,
+    /// The node could not look at the container.
+    SurveyFailed,
     /// The idempotency key came before with another request.
     IdempotencyConflict,
     /// Too many calls with this key.
