@@ -27,13 +27,9 @@ pub(crate) async fn run(args: &Args) -> Result<Report> {
     let rig = Rig::start(args.way, args.rivals.contains(&Rival::Buildah)).await?;
     let report = Report::new(args, Facts::find(&rig).await?);
     let mut contest = Contest { args, packages, rig, report, subject: None };
-    for workload in IN_ORDER.into_iter().filter(|workload| workloads.contains(workload)) {
-        contest.hold(workload).await.with_context(|| format!("run {}", workload.name()))?;
-    }
-    contest.leave().await?;
-    if args.profile {
-        say("measuring this machine's own limits");
-        contest.report.limits = limits::measure(&contest.packages.directory, &contest.rig).await?;
+    // What was measured before a failure is worth its minutes.
+    if let Err(error) = contest.hold_all(&workloads).await {
+        contest.report.failure = Some(format!("The run ended early: {error:#}"));
     }
     Ok(contest.report)
 }
@@ -61,6 +57,18 @@ struct Subject {
 }
 
 impl Contest<'_> {
+    async fn hold_all(&mut self, workloads: &[Workload]) -> Result<()> {
+        for workload in IN_ORDER.into_iter().filter(|workload| workloads.contains(workload)) {
+            self.hold(workload).await.with_context(|| format!("run {}", workload.name()))?;
+        }
+        self.leave().await?;
+        if self.args.profile {
+            say("measuring this machine's own limits");
+            self.report.limits = limits::measure(&self.packages.directory, &self.rig).await?;
+        }
+        Ok(())
+    }
+
     async fn hold(&mut self, workload: Workload) -> Result<()> {
         let again = self.subject.as_ref().is_some_and(|subject| subject.filled == Workload::W1);
         if !(workload == Workload::W3 && again) {

@@ -50,7 +50,8 @@ fn bench(args: &Args) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     let report = runtime.block_on(until_told_to_stop(contest::run(args)))?;
     say(&format!("\n{}", report.markdown()));
-    report.write(&args.out)
+    report.write(&args.out)?;
+    report.failure.map_or(Ok(()), |failure| bail!(failure))
 }
 
 /// A signal drops the run where it stands, and with it every server it has started; each drop waits for the end.

@@ -93,7 +93,7 @@ fn goals_part(report: &Report) -> String {
     }
     let mut text = format!("## Goals\n\n{}", table.render());
     let caveat = goals::caveat(report.size).map(str::to_owned);
-    for note in caveat.iter().chain(&report.notes) {
+    for note in caveat.iter().chain(&report.notes).chain(&report.failure) {
         let _infallible = write!(text, "{note}\n\n");
     }
     text
@@ -110,26 +110,19 @@ fn workload_part(report: &Report, workload: Workload) -> String {
             text += &table(report, workload, action, &who);
         }
     }
-    let mut said: Vec<&str> = Vec::new();
-    for sample in report.of(workload, Action::Save).chain(report.of(workload, Action::Launch)) {
-        for note in &sample.notes {
-            if sample.who == Who::Mothball && !said.contains(&note.as_str()) {
-                said.push(note);
-            }
+    for (action, name) in [(Action::Save, "save"), (Action::Launch, "launch")] {
+        let last = report.of(workload, action).filter(|sample| sample.who == Who::Mothball).last();
+        if let Some(sample) = last.filter(|sample| !sample.notes.is_empty()) {
+            let _infallible = write!(text, "Mothball's last {name} says: {}\n\n", sample.notes.join(" "));
         }
-    }
-    if !said.is_empty() {
-        let _infallible = write!(text, "Mothball's jobs say: {}\n\n", said.join(" "));
     }
     text
 }
 
 fn table(report: &Report, workload: Workload, action: Action, who: &[Who]) -> String {
-    let (title, rounds) = match action {
-        Action::Save => ("save", report.of(workload, action).map(|sample| sample.round).max()),
-        Action::Launch => ("launch", report.of(workload, action).map(|sample| sample.round).max()),
-    };
-    let title = format!("{title} ({} rounds)", rounds.unwrap_or(0));
+    let title = if action == Action::Save { "save" } else { "launch" };
+    let rounds = report.of(workload, action).map(|sample| sample.round).max().unwrap_or(0);
+    let title = format!("{title} ({rounds} round{})", if rounds == 1 { "" } else { "s" });
     let mut table = Table::new(&[
         &title,
         "seconds",

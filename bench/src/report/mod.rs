@@ -45,6 +45,8 @@ pub(crate) struct Report {
     pub(crate) limits: Vec<Limit>,
     /// What a reader should know.
     pub(crate) notes: Vec<String>,
+    /// Why the run ended before it was done.
+    pub(crate) failure: Option<String>,
 }
 
 impl Report {
@@ -59,6 +61,7 @@ impl Report {
             processors: processors(),
             limits: Vec::new(),
             notes: Vec::new(),
+            failure: None,
         }
     }
 
@@ -146,6 +149,7 @@ mod tests {
             processors: 2,
             limits: Vec::new(),
             notes: Vec::new(),
+            failure: None,
         }
     }
 

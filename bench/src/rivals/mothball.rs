@@ -47,9 +47,9 @@ async fn ended(api: &Api, id: &str, kind: &str, before: &BTreeMap<String, f64>) 
     let after = sums(api).await?;
     let since = |name: &str| after.get(name).unwrap_or(&0.0) - before.get(name).unwrap_or(&0.0);
     let of_kind = format!("{STEPS}{{kind=\"{kind}\",step=\"");
-    let stages = after.keys().filter_map(|name| {
-        let step = name.strip_prefix(&of_kind)?.strip_suffix("\"}")?;
-        Some((step.to_owned(), since(name))).filter(|(_, seconds)| *seconds > 0.0)
+    let stages = steps(&job).into_iter().map(|step| {
+        let seconds = since(&format!("{of_kind}{step}\"}}"));
+        (step, seconds)
     });
     let notes = job["notes"].as_array().into_iter().flatten().map(text).collect();
     Ok(Done {
@@ -59,6 +59,18 @@ async fn ended(api: &Api, id: &str, kind: &str, before: &BTreeMap<String, f64>) 
         notes,
         ..Done::default()
     })
+}
+
+/// The steps that a job took, in order.
+fn steps(job: &Value) -> Vec<String> {
+    let mut steps = Vec::new();
+    for event in job["events"].as_array().into_iter().flatten().filter(|event| event["event"] == "step") {
+        let step = text(&event["detail"]);
+        if !steps.contains(&step) {
+            steps.push(step);
+        }
+    }
+    steps
 }
 
 fn between(job: &Value, start: &str, end: &str) -> Result<f64> {
@@ -97,6 +109,13 @@ mod tests {
         let sums = parse(text);
         assert_eq!(sums.len(), 2);
         assert!((sums[FROZEN] - 0.125).abs() < 1e-9);
+    }
+
+    #[test]
+    fn steps_are_in_the_order_of_the_first_attempt() {
+        let step = |name: &str| json!({"event": "step", "detail": name});
+        let job = json!({"events": [{"event": "submitted"}, step("read"), step("upload"), step("read")]});
+        assert_eq!(steps(&job), ["read", "upload"]);
     }
 
     #[test]
