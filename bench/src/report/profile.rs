@@ -107,10 +107,10 @@ mod tests {
         assert_eq!(render(&report), "");
         report.profile = true;
         assert!(!render(&report).contains("at least"));
-        let limit = |what| Limit { what, at_once: 1, per_second: 1000.0 };
+        let limit = |what| Limit { what, at_once: 1, per_second: 2650.0 };
         report.limits = [What::Read, What::Hash, What::Pack, What::Ingest].map(limit).to_vec();
-        // Three times 2.65 GB at 1 GB/s, on two processors; the samples of this test store nothing.
+        // Three times a second, on two processors; the samples of this test store nothing.
         let text = render(&report);
-        assert!(text.contains("that is 3.98 s at least; Mothball took 8.00 s, 2.0x of it"), "{text}");
+        assert!(text.contains("that is 1.50 s at least; Mothball took 8.00 s, 5.3x of it"), "{text}");
     }
 }
