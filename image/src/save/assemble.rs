@@ -4,7 +4,7 @@ use super::error::SaveError;
 use super::pipeline::Upstream;
 use crate::base_note::BaseNote;
 use crate::layer::index::LayerBlob;
-use crate::oci::{ContainerConfig, Descriptor, History, ImageConfig, ImageManifest, media};
+use crate::oci::{Descriptor, History, ImageConfig, ImageManifest, media};
 use crate::scrub::{ScrubRules, scrub_base};
 use bytes::Bytes;
 use mothball_domain::image::Digest;
@@ -119,11 +119,12 @@ fn config_of(parts: &Parts<'_>) -> ImageConfig {
         }
         history.extend(parts.layers.iter().map(|_| entry(false)));
     }
-    let settings = config.config.take().unwrap_or_else(ContainerConfig::default);
+    let settings = config.config.take().unwrap_or_default();
     scrub_base(config, &settings, parts.rules)
 }
 
-fn described(layer: &LayerBlob) -> Descriptor {
+/// What a manifest says of a layer of ours.
+pub(super) fn described(layer: &LayerBlob) -> Descriptor {
     Descriptor {
         media_type: layer.media_type.clone(),
         digest: layer.digest.clone(),

@@ -14,6 +14,7 @@ mod slices_up;
 
 pub use report::{Churn, FrozenReport, SaveReport};
 
+use super::assemble::described;
 use super::base::bring;
 use super::compact::Limits;
 use super::error::SaveError;
@@ -23,17 +24,19 @@ use super::record::{Sent, record};
 use super::spool::SpoolSettings;
 use crate::layer::index::{Base, Index, LayerBlob};
 use crate::layer::root::Root;
-use crate::oci::Descriptor;
 use look::{Plan, blocking};
-use serde_json::Map;
 use set_aside::SetAside;
 use slices_up::SlicesUp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::task::JoinSet;
 
 /// Smallest layer where there are several and nothing else is said.
 const SLICE_BYTES_MIN: u64 = 256 * 1024 * 1024;
+
+/// Layers of an earlier save that are looked for at once.
+const LOOKS_AT_ONCE: usize = 8;
 
 /// What a save is about.
 #[derive(Debug, Clone)]
@@ -253,20 +256,23 @@ async fn doubt(
     if earlier.index.base != settings.base {
         return Ok(Some("it stands on another base".to_owned()));
     }
-    for layer in &earlier.index.layers {
+    // On tasks of their own: a far registry answers each look in its own time.
+    let mut looks = JoinSet::<Result<(bool, LayerBlob), SaveError>>::new();
+    let mut layers = earlier.index.layers.iter();
+    loop {
+        while looks.len() < LOOKS_AT_ONCE
+            && let Some(layer) = layers.next()
+        {
+            let (to, layer, repo) = (to.clone(), layer.clone(), earlier.repo.clone());
+            looks.spawn(async move { Ok((bring(&to, &described(&layer), &repo).await?, layer)) });
+        }
         if to.cancel.is_cancelled() {
             return Err(SaveError::Cancelled);
         }
-        let blob = Descriptor {
-            media_type: layer.media_type.clone(),
-            digest: layer.digest.clone(),
-            size: layer.size,
-            annotations: None,
-            extra: Map::new(),
-        };
-        if !bring(to, &blob, &earlier.repo).await? {
+        let Some(look) = looks.join_next().await else { return Ok(None) };
+        let (is_there, layer) = look.map_err(|e| SaveError::Defect(e.to_string()))??;
+        if !is_there {
             return Ok(Some(format!("the registry has lost layer {}", layer.digest)));
         }
     }
-    Ok(None)
 }

@@ -9,6 +9,7 @@ mod faults;
 mod images;
 mod keeping;
 mod layers;
+mod memory;
 mod passes;
 mod scripted;
 mod support;

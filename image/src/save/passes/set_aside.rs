@@ -27,17 +27,17 @@ pub(super) fn all(
         return Ok(None);
     }
     let source = plan.source(root);
-    let mut room = settings.clone();
+    let mut bounds = settings.clone();
     let mut aside = Vec::with_capacity(plan.slices.len());
     for slice in &plan.slices {
-        let mut out = Stoppable { spool: Spool::new(room.clone()), stop };
+        let mut out = Stoppable { spool: Spool::new(bounds.clone()), stop };
         let report = match source.write_slice(slice, &mut out, &|_| {}) {
             Ok(report) => report,
             // It grew while it was read.
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(None),
             Err(error) => return Err(error),
         };
-        room = out.spool.room_left();
+        bounds = out.spool.room_left();
         aside.push(SetAside { slice: slice.clone(), report, tar: Arc::new(out.spool) });
     }
     Ok(Some(aside))
