@@ -134,6 +134,8 @@ mod tests {
             mounts: vec![],
             max_attempts: 1,
             alive_within: Duration::from_secs(1),
+            seen_within: Duration::from_secs(1),
+            policy_bounds: mothball_domain::policy::PolicyBounds::default(),
             support_contact: None,
             health: false,
             limits: Limits { request_timeout: Duration::from_millis(50), ..Limits::default() },

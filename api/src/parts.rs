@@ -2,6 +2,7 @@
 
 use crate::Metrics;
 use mothball_domain::flavor::Flavor;
+use mothball_domain::policy::PolicyBounds;
 use mothball_queue::Queue;
 use mothball_store::Store;
 use std::sync::Arc;
@@ -49,6 +50,10 @@ pub struct Settings {
     pub max_attempts: u32,
     /// How lately a node must have reported to count as alive.
     pub alive_within: Duration,
+    /// What projects' policies may say.
+    pub policy_bounds: PolicyBounds,
+    /// How old a look at a container may be to count as knowing that it is idle.
+    pub seen_within: Duration,
     /// Whom users may ask for help; named in hints.
     pub support_contact: Option<String>,
     /// Whether `/livez`, `/readyz` and `/metrics` are served beside `/v1`, and not on a listener of their own.

@@ -265,6 +265,11 @@ impl Container {
         self.metered.last().filter(|stretch| stretch.is_open())
     }
 
+    /// Since when it has been billed without a break, running or stopped; none where it is not.
+    pub fn billed_since(&self) -> Option<Timestamp> {
+        self.open_stretch().filter(|stretch| stretch.stored.is_none()).map(|stretch| stretch.from)
+    }
+
     /// Whether it is billed at this moment.
     pub fn is_billed(&self) -> bool {
         self.open_stretch().is_some_and(|stretch| stretch.stored.is_none())

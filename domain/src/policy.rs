@@ -4,6 +4,7 @@
 //! parked after a grace, and left alone as soon as the reason is gone or somebody asks to keep it. Nothing here acts:
 //! [`decide`] says what is to be done now, and the scheduler does it.
 
+use crate::id::JobId;
 use crate::usage::IdleRule;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -35,6 +36,8 @@ pub struct PolicyBounds {
     pub grace_seconds_max: u64,
     /// Shortest lifetime, in seconds.
     pub lifetime_seconds_min: u64,
+    /// Shortest time of idleness, in seconds: a pause for thought is not idleness.
+    pub idle_seconds_min: u64,
 }
 
 /// The grace where a policy names none: half an hour.
@@ -45,7 +48,12 @@ pub const BUDGET_MARKS: [u8; 3] = [50, 80, 100];
 
 impl Default for PolicyBounds {
     fn default() -> Self {
-        Self { grace_seconds_min: 60, grace_seconds_max: 7 * 24 * 3600, lifetime_seconds_min: 3600 }
+        Self {
+            grace_seconds_min: 60,
+            grace_seconds_max: 7 * 24 * 3600,
+            lifetime_seconds_min: 3600,
+            idle_seconds_min: 60,
+        }
     }
 }
 
@@ -53,7 +61,7 @@ impl ParkPolicy {
     /// Refuses what cannot be meant, or what the platform does not allow.
     pub fn check(&self, bounds: &PolicyBounds) -> Result<(), String> {
         if let Some(idle) = &self.idle {
-            idle.check()?;
+            idle.check(bounds.idle_seconds_min)?;
         }
         if self.lifetime_seconds.is_some_and(|s| s < bounds.lifetime_seconds_min) {
             return Err(format!("lifetime_seconds is at least {}", bounds.lifetime_seconds_min));
@@ -124,6 +132,9 @@ pub struct Warning {
     /// Whether it is protected, so that its owner was told and it stays.
     #[serde(default)]
     pub protected: bool,
+    /// The job that was to park it last; one that failed is repeated a whole grace after its end.
+    #[serde(default)]
+    pub tried: Option<JobId>,
 }
 
 /// A container as a policy sees it.
@@ -181,6 +192,7 @@ pub fn decide(
             warned_at: now,
             park_at: now.saturating_add(policy.grace()).unwrap_or(Timestamp::MAX),
             protected: candidate.protected,
+            tried: None,
         }),
     }
 }
@@ -240,7 +252,7 @@ mod tests {
     }
 
     fn warning(reason: Reason, warned: i64) -> Warning {
-        Warning { reason, warned_at: at(warned), park_at: at(warned + 300), protected: false }
+        Warning { reason, warned_at: at(warned), park_at: at(warned + 300), protected: false, tried: None }
     }
 
     #[test]
@@ -280,7 +292,8 @@ mod tests {
                 reason: Reason::Lifetime,
                 warned_at: at(999_999),
                 park_at: at(1_000_299),
-                protected: true
+                protected: true,
+                tried: None
             })
         );
         assert_eq!(decided(&protected, Some(&told), 50_000), Verdict::Leave);

@@ -77,8 +77,6 @@ pub struct IdleRule {
     pub samples: u32,
 }
 
-/// Shortest window: a pause for thought is not idleness.
-pub const WINDOW_SECONDS_MIN: u64 = 60;
 /// Longest window: thirty days.
 pub const WINDOW_SECONDS_MAX: u64 = 30 * 24 * 3600;
 /// Most looks that a rule may ask for.
@@ -102,7 +100,7 @@ impl IdleRule {
     }
 
     /// Refuses a rule that could never hold, or that would always.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self, window_seconds_min: u64) -> Result<(), String> {
         let thresholds = [
             ("gpu_below", self.gpu_below, 1.0),
             ("cpu_below", self.cpu_below, 10_000.0),
@@ -118,8 +116,8 @@ impl IdleRule {
                 return Err(format!("{name} is above 0 and at most {max}"));
             }
         }
-        if !(WINDOW_SECONDS_MIN..=WINDOW_SECONDS_MAX).contains(&self.window_seconds) {
-            return Err(format!("window_seconds is between {WINDOW_SECONDS_MIN} and {WINDOW_SECONDS_MAX}"));
+        if !(window_seconds_min..=WINDOW_SECONDS_MAX).contains(&self.window_seconds) {
+            return Err(format!("window_seconds is between {window_seconds_min} and {WINDOW_SECONDS_MAX}"));
         }
         if !(1..=SAMPLES_MAX).contains(&self.samples) {
             return Err(format!("samples is between 1 and {SAMPLES_MAX}"));
@@ -265,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_says_nothing_is_refused() {
-        assert!(rule().check().is_ok());
+        assert!(rule().check(60).is_ok());
         for (bad, words) in [
             (IdleRule { gpu_below: None, cpu_below: None, network_below: None, ..rule() }, "at least one"),
             (IdleRule { gpu_below: Some(1.5), ..rule() }, "gpu_below"),
@@ -274,7 +272,7 @@ mod tests {
             (IdleRule { window_seconds: 59, ..rule() }, "window_seconds"),
             (IdleRule { samples: 0, ..rule() }, "samples"),
         ] {
-            assert!(bad.check().unwrap_err().contains(words), "{bad:?}");
+            assert!(bad.check(60).unwrap_err().contains(words), "{bad:?}");
         }
     }
 

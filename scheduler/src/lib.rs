@@ -4,6 +4,7 @@
 mod attend;
 mod history;
 mod metrics;
+mod policies;
 mod rounds;
 mod schedules;
 
@@ -25,12 +26,16 @@ pub struct Settings {
     pub alive_within: Duration,
     /// After how long without its node a job is given up.
     pub gone_after: Duration,
-    /// Attempts that a schedule's jobs get.
+    /// Attempts that the jobs of schedules and policies get.
     pub max_attempts: u32,
     /// Sizes that containers can be woken as.
     pub flavors: Vec<Flavor>,
     /// Images `name:tag` that no save may write: those of the catalogue.
     pub reserved_images: Vec<String>,
+    /// How often it looks what policies say.
+    pub policy_tick: Duration,
+    /// How old a look at a container may be to count as knowing that it is idle.
+    pub seen_within: Duration,
     /// How long jobs that are over are kept.
     pub keep_jobs_for: Duration,
     /// How long the audit trail is kept.
@@ -72,6 +77,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) {
     tokio::join!(
         attend::run(&parts, &shutdown),
         schedules::run(&parts, &shutdown),
-        history::run(&parts, &shutdown)
+        policies::run(&parts, &shutdown),
+        history::run(&parts, &shutdown),
     );
 }

@@ -10,6 +10,8 @@ pub struct Metrics {
     pub attended: IntCounterVec,
     /// Runs of schedules that were over, by what they came to.
     pub runs: IntCounterVec,
+    /// What policies did about containers.
+    pub policed: IntCounterVec,
     /// When the loop last went round, in seconds since 1970.
     pub last_tick: IntGauge,
 }
@@ -35,6 +37,14 @@ impl Metrics {
         for outcome in RunOutcome::ALL.into_iter().filter(|outcome| *outcome != RunOutcome::Waiting) {
             runs.with_label_values(&[outcome.as_str()]);
         }
+        let policed = IntCounterVec::new(
+            Opts::new("mothball_policy_actions_total", "What policies did about containers."),
+            &["done"],
+        )?;
+        for done in ["warned", "withdrawn", "parked", "refused"] {
+            policed.with_label_values(&[done]);
+        }
+        registry.register(Box::new(policed.clone()))?;
         let last_tick = IntGauge::new(
             "mothball_scheduler_last_tick_timestamp_seconds",
             "When the scheduler last looked for what is due.",
@@ -42,6 +52,6 @@ impl Metrics {
         registry.register(Box::new(attended.clone()))?;
         registry.register(Box::new(runs.clone()))?;
         registry.register(Box::new(last_tick.clone()))?;
-        Ok(Self { attended, runs, last_tick })
+        Ok(Self { attended, runs, policed, last_tick })
     }
 }

@@ -134,6 +134,10 @@ pub(crate) fn node(name: &NodeName) -> String {
 pub(crate) fn usage(id: ContainerId) -> String {
     format!("usage:{id}")
 }
+/// That a container's owner was warned of its park.
+pub(crate) fn warning(id: ContainerId) -> String {
+    format!("warning:{id}")
+}
 /// How busy a node's GPUs are.
 pub(crate) fn gpu_use(name: &NodeName) -> String {
     format!("gpuuse:{name}")

@@ -28,6 +28,7 @@ pub use ops::images::ImageDraft;
 pub use ops::jobs::{JobCount, JobQuery};
 pub use ops::nodes::{NodeRun, Registered};
 pub use ops::people::KeyDraft;
+pub use ops::police::{Policed, Policing};
 pub use ops::refusal::QuotaUse;
 pub use ops::schedules::run::{RunAttention, RunStep};
 pub use ops::schedules::{ScheduleChange, ScheduleDraft, ScheduleMade, ScheduleQuery};

@@ -14,6 +14,7 @@ mod kill_api;
 mod kill_worker;
 mod main_job;
 mod never_lost;
+mod policies;
 mod preflight;
 mod races;
 mod redis;

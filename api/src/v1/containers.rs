@@ -124,7 +124,7 @@ async fn list(
     };
     let (now, found) = (app.parts.store.now().await?, app.parts.store.containers(&query).await?);
     let items = found.items.iter().map(|c| show::container(c, now, &app.parts.settings.currency)).collect();
-    Ok(Json(List { items: show::with_usage(&app, items).await?, next_cursor: found.next }))
+    Ok(Json(List { items: show::with_looks(&app, items).await?, next_cursor: found.next }))
 }
 
 /// One container, deleted ones included.
@@ -142,7 +142,7 @@ async fn show_one(
     let (found, _) = find(&app, &principal, named.as_deref(), &which).await?;
     let now = app.parts.store.now().await?;
     let shown = vec![show::container(&found, now, &app.parts.settings.currency)];
-    show::with_usage(&app, shown).await?.pop().map(Json).ok_or_else(|| Problem::not_found("container"))
+    show::with_looks(&app, shown).await?.pop().map(Json).ok_or_else(|| Problem::not_found("container"))
 }
 
 /// Changes protection, description, labels, or until when policies leave it alone.

@@ -20,6 +20,7 @@ mod members;
 mod nodes;
 mod page;
 mod park;
+mod parking;
 mod preflight;
 mod projects;
 pub(crate) mod show;
@@ -54,6 +55,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(images::routes())
         .merge(catalog::routes())
         .merge(costs::routes())
+        .merge(parking::routes())
         .merge(nodes::routes())
         .merge(projects::routes())
         .merge(members::routes())

@@ -155,17 +155,20 @@ pub(crate) fn container(container: &Container, now: Timestamp, currency: &str) -
         reason: container.reason.clone(),
         adopted: container.adopted,
         usage: None,
+        warning: None,
     }
 }
 
-/// The same containers, with what they use as their nodes saw last.
-pub(crate) async fn with_usage(
+/// The same containers, with what they use as their nodes saw last, and what they were warned of.
+pub(crate) async fn with_looks(
     app: &App,
     mut containers: Vec<views::Container>,
 ) -> Result<Vec<views::Container>, Problem> {
     let ids: Vec<ContainerId> = containers.iter().map(|c| c.id).collect();
     let mut looks = app.parts.store.usage(&ids).await?;
+    let mut warnings = app.parts.store.warnings(&ids).await?;
     for container in &mut containers {
+        container.warning = warnings.remove(&container.id).map(Into::into);
         container.usage = looks.remove(&container.id).map(usage);
     }
     Ok(containers)

@@ -34,6 +34,7 @@ fn table() -> Vec<Row> {
     let c = "/v1/containers/{container}";
     let i = "/v1/images/{image}";
     let n = "/v1/nodes/{node}";
+    let policy = "/v1/policies/{project}/parking";
     let none = || Value::Null;
     let launch = json!({"name": "new", "image": "base", "flavor": "cpu-small"});
     let adopt = json!({"docker_id": "ab".repeat(32), "name": "legacy", "user": "ann"});
@@ -131,6 +132,15 @@ fn table() -> Vec<Row> {
         ("POST", "/v1/keys", "/v1/keys", json!({"user": "ann"}), [Yes, Yes, Yes, Unseen, Unseen]),
         ("POST", "/v1/keys", "/v1/keys", json!({"user": "admin"}), [Yes, Unseen, Unseen, Unseen, Unseen]),
         ("DELETE", "/v1/keys/{key}", "/v1/keys/id-key-ann?user=ann", none(), [Yes, Yes, Yes, Unseen, Unseen]),
+        ("GET", policy, "/v1/policies/default/parking", none(), project),
+        ("PUT", policy, "/v1/policies/default/parking", json!({"lifetime_seconds": 86_400}), admins),
+        (
+            "GET",
+            leak("/v1/policies/{project}/parking/preview"),
+            "/v1/policies/default/parking/preview",
+            none(),
+            project,
+        ),
         ("GET", "/v1/audit", "/v1/audit?project=default", none(), admins),
         ("GET", "/v1/costs", "/v1/costs?project=default", none(), project),
         ("GET", "/v1/costs", "/v1/costs?project=default&user=bob", none(), [Yes, Yes, No, Yes, Unseen]),

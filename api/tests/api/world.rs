@@ -113,6 +113,8 @@ fn settings() -> Settings {
         mounts: vec![mount("home"), mount("work")],
         max_attempts: 5,
         alive_within: Duration::from_hours(1),
+        seen_within: Duration::from_hours(1),
+        policy_bounds: mothball_domain::policy::PolicyBounds::default(),
         support_contact: Some("help@example".into()),
         health: true,
         limits: Limits {

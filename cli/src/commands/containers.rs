@@ -4,7 +4,7 @@ use crate::context::{Context, ago, local};
 use crate::exit::Fail;
 use crate::output::{self, human};
 use clap::{Args, Subcommand};
-use mothball_api::v1::views::{Container, ContainerPort, Usage};
+use mothball_api::v1::views::{Container, ContainerPort, ParkingWarning, Usage};
 
 /// Most containers that are listed.
 const LIST_MAX: usize = 10_000;
@@ -118,6 +118,14 @@ fn idle(u: &Usage) -> String {
     format!("{}{last}", human::seconds(u.idle_seconds))
 }
 
+fn warned(w: &ParkingWarning) -> String {
+    let when = match w.protected {
+        true => "never, it is protected".to_owned(),
+        false => format!("{}; `mothball keep` holds it off", local(w.park_at)),
+    };
+    format!("because of {}: {when}", w.reason)
+}
+
 fn ports(ports: &[ContainerPort]) -> String {
     let one = |p: &ContainerPort| match p.published {
         Some(published) => format!("{} (on the node: {published})", p.target),
@@ -145,6 +153,7 @@ async fn show(container: &str, cx: &Context) -> Result<(), Fail> {
             ("written", c.writable_bytes.map(human::bytes).unwrap_or_default()),
             ("uses", c.usage.as_ref().map(usage).unwrap_or_default()),
             ("idle for", c.usage.as_ref().map(idle).unwrap_or_default()),
+            ("to be parked", c.warning.as_ref().map(warned).unwrap_or_default()),
             ("node", c.node.clone().unwrap_or_default()),
             ("docker id", c.docker_id.clone().unwrap_or_default()),
             ("project", c.project.clone()),

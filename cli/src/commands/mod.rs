@@ -11,6 +11,7 @@ mod launch;
 mod login;
 mod manage;
 mod nodes;
+mod policy;
 mod preflight;
 mod projects;
 mod save;
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     Images(images::ImagesArgs),
     /// Shows what containers have cost, and what parking them has saved.
     Cost(cost::CostArgs),
+    /// Shows or sets when containers of a project are parked without anybody asking.
+    Policy(policy::PolicyArgs),
     /// Lists flavors and their prices.
     Flavors,
     /// Lists nodes, or drains, resumes or forgets one (operators).
@@ -119,6 +122,7 @@ impl Command {
             Self::Jobs(args) => jobs::run(args, cx).await,
             Self::Images(args) => images::run(args, cx).await,
             Self::Cost(args) => cost::run(args, cx).await,
+            Self::Policy(args) => policy::run(args, cx).await,
             Self::Flavors => images::flavors(cx).await,
             Self::Nodes(args) => nodes::run(args, cx).await,
             Self::Projects(args) => projects::run(args, cx).await,

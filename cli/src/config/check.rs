@@ -113,6 +113,7 @@ fn times(s: &Settings) -> Result<(), ConfigError> {
         ("api.request_timeout", s.api.request_timeout),
         ("api.survey_timeout", s.api.survey_timeout),
         ("scheduler.tick", s.scheduler.tick),
+        ("policies.tick", s.policies.tick),
     ];
     if let Some((key, _)) = positive.into_iter().find(|(_, span)| span.0.is_zero()) {
         return Err(refuse(key, "it is 0", "write a time above 0, as in \"30s\""));

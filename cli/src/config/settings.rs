@@ -26,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) worker: Worker,
     pub(crate) jobs: Jobs,
     pub(crate) scheduler: Scheduler,
+    pub(crate) policies: Policies,
     pub(crate) billing: Billing,
     pub(crate) flavors: Vec<Flavor>,
     #[serde(default)]
@@ -191,6 +192,16 @@ pub(crate) struct Jobs {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scheduler {
     pub(crate) tick: Span,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Policies {
+    pub(crate) tick: Span,
+    pub(crate) grace_min: Span,
+    pub(crate) grace_max: Span,
+    pub(crate) lifetime_min: Span,
+    pub(crate) idle_min: Span,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use crate::config::{GpuRequest, Gpus, Settings, Snapshot};
 use crate::exit::Fail;
 use mothball_api::{Limits, ReadyCheck};
 use mothball_domain::name::NodeName;
+use mothball_domain::policy::PolicyBounds;
 use mothball_domain::retry::RetryPolicy;
 use mothball_image::survey::SecretRules;
 use mothball_image::{Credentials, Registry, RegistrySettings};
@@ -13,6 +14,7 @@ use mothball_worker::docker::{self, Engine, EngineLimits};
 use mothball_worker::gpus::GpuInventory;
 use mothball_worker::guard::GuardCommand;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The product's version.
@@ -101,6 +103,11 @@ pub(crate) fn gpus(settings: &Settings) -> GpuInventory {
     }
 }
 
+/// Two looks may be late; a worker that is silent for longer is no proof of idleness.
+fn seen_within(settings: &Settings) -> Duration {
+    settings.worker.usage_interval.0 * 3
+}
+
 pub(super) fn api(
     settings: &Settings,
     shared: &Shared,
@@ -122,6 +129,13 @@ pub(super) fn api(
         mounts: mounts.collect(),
         max_attempts: settings.jobs.max_attempts,
         alive_within: settings.worker.alive_within.0,
+        seen_within: seen_within(settings),
+        policy_bounds: PolicyBounds {
+            grace_seconds_min: settings.policies.grace_min.0.as_secs(),
+            grace_seconds_max: settings.policies.grace_max.0.as_secs(),
+            lifetime_seconds_min: settings.policies.lifetime_min.0.as_secs(),
+            idle_seconds_min: settings.policies.idle_min.0.as_secs(),
+        },
         support_contact: settings.support_contact.clone(),
         health: settings.telemetry.listen.is_none(),
         limits: Limits {
@@ -158,6 +172,8 @@ pub(super) fn scheduler(settings: &Settings, shared: &Shared) -> Result<mothball
             max_attempts: settings.jobs.max_attempts,
             flavors: settings.flavors.clone(),
             reserved_images: settings.catalog.iter().map(|c| with_tag(&c.name)).collect(),
+            policy_tick: settings.policies.tick.0,
+            seen_within: seen_within(settings),
             keep_jobs_for: settings.jobs.keep_for.0,
             keep_audit_for: settings.jobs.audit_keep_for.0,
             keep_ledger_for: settings.billing.keep_for.0,

@@ -13,6 +13,7 @@ pub(crate) mod nodes;
 pub(crate) mod park_policies;
 pub(crate) mod people;
 pub(crate) mod placement;
+pub(crate) mod police;
 pub(crate) mod records;
 pub(crate) mod refusal;
 pub(crate) mod retention;

@@ -16,7 +16,7 @@ impl Store {
         Ok(Tx::new(&self.db).get(&keys::park_policy(project)).await?.unwrap_or_default())
     }
 
-    /// Sets a project's policy; one that does nothing is forgotten. Atomic, idempotent.
+    /// Sets a project's policy. Atomic, idempotent.
     pub async fn set_park_policy(
         &self,
         project: &ProjectName,
@@ -25,7 +25,13 @@ impl Store {
         transact!(self, |tx| set(tx, project, policy))
     }
 
-    /// Projects that have a policy, by name.
+    /// Forgets that a project had a policy, if that does nothing now: the caller has withdrawn its warnings. Atomic,
+    /// idempotent.
+    pub async fn end_park_policy(&self, project: &ProjectName) -> Result<(), StoreError> {
+        transact!(self, |tx| end(tx, project).await)
+    }
+
+    /// Projects that have a policy, or had one of which warnings may stand, by name.
     pub async fn projects_with_park_policy(&self) -> Result<Vec<ProjectName>, StoreError> {
         let members = self.db.scan(keys::PARK_POLICIES, None, Order::Ascending, PROJECTS_MAX).await?;
         Ok(members.into_iter().filter_map(|member| ProjectName::new(member).ok()).collect())
@@ -33,12 +39,16 @@ impl Store {
 }
 
 fn set(tx: &mut Tx<'_>, project: &ProjectName, policy: &ParkPolicy) -> Result<(), StoreError> {
-    if *policy == ParkPolicy::default() {
+    tx.put(&keys::park_policy(project), policy)?;
+    tx.add(keys::PARK_POLICIES, project.as_str(), 0);
+    Ok(())
+}
+
+async fn end(tx: &mut Tx<'_>, project: &ProjectName) -> Result<(), StoreError> {
+    let policy: ParkPolicy = tx.get(&keys::park_policy(project)).await?.unwrap_or_default();
+    if policy == ParkPolicy::default() {
         tx.delete(&keys::park_policy(project));
         tx.remove(keys::PARK_POLICIES, project.as_str());
-    } else {
-        tx.put(&keys::park_policy(project), policy)?;
-        tx.add(keys::PARK_POLICIES, project.as_str(), 0);
     }
     Ok(())
 }

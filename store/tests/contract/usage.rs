@@ -50,6 +50,11 @@ pub(crate) async fn a_policy_is_kept_until_it_does_nothing(w: &World) -> Result<
     ensure!(w.store.projects_with_park_policy().await? == [p.clone(), q.clone()]);
     w.store.set_park_policy(&p, &ParkPolicy::default()).await?;
     ensure!(w.store.park_policy(&p).await? == ParkPolicy::default());
+    // Its warnings may stand yet.
+    ensure!(w.store.projects_with_park_policy().await? == [p.clone(), q.clone()]);
+    for project in [&p, &q] {
+        w.store.end_park_policy(project).await?;
+    }
     ensure!(w.store.projects_with_park_policy().await? == [q]);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A container as JSON.
 
-use super::schemas;
+use super::{ParkingWarning, schemas};
 use jiff::Timestamp;
 use mothball_domain::container::ContainerState;
 use mothball_domain::id::{ContainerId, JobId};
@@ -73,6 +73,9 @@ pub struct Container {
     /// What it uses, as its node saw last; null where nobody looked lately.
     #[serde(default)]
     pub usage: Option<Usage>,
+    /// That it is about to be parked by its project's policy.
+    #[serde(default)]
+    pub warning: Option<ParkingWarning>,
 }
 
 /// What a container uses.

@@ -8,6 +8,7 @@ mod costs;
 mod images;
 mod jobs;
 mod nodes;
+mod parking;
 mod people;
 mod preflight;
 mod problem;
@@ -19,6 +20,7 @@ pub use costs::{CostReport, CostRow};
 pub use images::{CatalogImage, Image, OverwrittenImage};
 pub use jobs::{Job, JobError, JobEvent, JobProgress};
 pub use nodes::{FlavorView, Node, NodeGpu};
+pub use parking::{IdleRule, ParkingForecast, ParkingPolicy, ParkingWarning};
 pub use people::{AuditEntry, Key, Me, Membership, NewKey, Project, User};
 pub use preflight::{
     CacheView, DiskView, ExpectedView, LayersView, MountView, PackageTreeView, Preflight, QuotaView,
