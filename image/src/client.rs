@@ -9,6 +9,7 @@ use crate::auth::Authenticator;
 use crate::error::{RegistryError, from_reqwest};
 use crate::oci::name::check_repository;
 use crate::settings::{Credentials, DockerAuth, Endpoint, RegistrySettings, settings};
+use crate::upload::UploadLog;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
@@ -26,6 +27,7 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub struct Registry {
     inner: Arc<Inner>,
+    pub(crate) log: Option<Arc<dyn UploadLog>>,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,14 @@ impl Registry {
         let endpoint = Endpoint::new(&settings)?;
         let client = client(&settings)?;
         let auth = Authenticator::new(settings.credentials.clone(), endpoint.base.scheme() == "https");
-        Ok(Self { inner: Arc::new(Inner { client, endpoint, settings, auth }) })
+        Ok(Self { inner: Arc::new(Inner { client, endpoint, settings, auth }), log: None })
+    }
+
+    /// The same registry, whose uploads are written down while they go on.
+    #[must_use]
+    pub fn with_upload_log(mut self, log: Arc<dyn UploadLog>) -> Self {
+        self.log = Some(log);
+        self
     }
 
     /// What Docker references to this registry begin with: `127.0.0.1:5000`.

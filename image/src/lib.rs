@@ -49,5 +49,5 @@ pub use restore::{
 };
 pub use scrub::{COMMIT_COMMENT, ScrubRules, same_settings, scrub_config};
 pub use settings::{Credentials, DockerAuth, RegistrySettings};
-pub use upload::{Mount, Upload};
+pub use upload::{Mount, Upload, UploadLog};
 pub use verify::Proof;

@@ -42,10 +42,24 @@ impl Upload {
         self.location.as_str()
     }
 
+    /// What stays the same of it from its beginning to its end.
+    pub fn name(&self) -> &str {
+        self.location.path()
+    }
+
     /// The repository that it goes to.
     pub fn repo(&self) -> &str {
         &self.repo
     }
+}
+
+/// Where uploads are written down while they go on: whoever comes after a process that was killed can take them out of the
+/// registry with [`Registry::drop_upload`].
+pub trait UploadLog: std::fmt::Debug + Send + Sync {
+    /// An upload was begun.
+    fn begun(&self, upload: &Upload);
+    /// An upload is over: ended, cancelled, or lost.
+    fn over(&self, upload: &Upload);
 }
 
 /// What became of a blob that was to be mounted from another repository.
@@ -120,14 +134,31 @@ impl Registry {
     /// Gives an upload up, so that the registry can drop its bytes. An upload that is gone is fine.
     pub async fn cancel_upload(&self, upload: Upload) -> Result<(), RegistryError> {
         let what = format!("cancel an upload to {}", upload.repo);
-        let call = self.call(Method::DELETE, upload.location, what).scope(&upload.repo, "pull,push");
+        let call = self.call(Method::DELETE, upload.location.clone(), what).scope(&upload.repo, "pull,push");
         let answer = self.send(&call).await?;
-        if answer.status.is_success() {
-            return Ok(());
+        if !answer.status.is_success() {
+            let error = self.upload_refusal(&call, &answer);
+            if !matches!(error, RegistryError::UploadLost { .. }) {
+                return Err(error);
+            }
         }
-        match self.upload_refusal(&call, &answer) {
-            RegistryError::UploadLost { .. } => Ok(()),
-            error => Err(error),
+        self.over(&upload);
+        Ok(())
+    }
+
+    /// Gives up an upload that another process has begun, by where that was. Idempotent. docker-registry 2.8 lets go only of
+    /// one that got no bytes since (tried): with bytes, it takes the location of its last answer and nothing else, and drops
+    /// the upload by itself after a week.
+    pub async fn drop_upload(&self, repo: &str, location: &str) -> Result<(), RegistryError> {
+        check_repository(repo)?;
+        let location = self.follow("cancel an upload", location)?;
+        self.cancel_upload(Upload { repo: repo.to_owned(), location, offset: 0 }).await
+    }
+
+    /// Notes that an upload is over.
+    fn over(&self, upload: &Upload) {
+        if let Some(log) = &self.log {
+            log.over(upload);
         }
     }
 
@@ -136,7 +167,11 @@ impl Registry {
             what: what.to_owned(),
             detail: "it does not say where".to_owned(),
         })?;
-        Ok(Upload { repo: repo.to_owned(), location: self.follow(what, location)?, offset: 0 })
+        let upload = Upload { repo: repo.to_owned(), location: self.follow(what, location)?, offset: 0 };
+        if let Some(log) = &self.log {
+            log.begun(&upload);
+        }
+        Ok(upload)
     }
 
     /// What a refusal means in the middle of an upload.

@@ -18,6 +18,9 @@ const STORE_PATIENCE: Duration = Duration::from_mins(10);
 /// The longest wait between two tries.
 const STORE_AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// How often work that says how far it is is asked.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// One attempt at a job.
 pub(crate) struct Attempt {
     pub(crate) parts: Arc<Parts>,
@@ -125,6 +128,23 @@ impl Attempt {
         move |done, total| {
             let at = meter.lock().unwrap_or_else(PoisonError::into_inner).at(Instant::now(), done, total);
             progress.send_replace(Some(at));
+        }
+    }
+
+    /// Runs `work` to its end while it is reported how far it is: bytes done, and bytes in all.
+    pub(crate) async fn shown<T>(&self, bytes: impl Fn() -> (u64, u64), work: impl Future<Output = T>) -> T {
+        let report = self.reporter();
+        // On the heap: what takes long also takes much.
+        let mut work = Box::pin(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = tokio::time::sleep(LOOK) => {
+                    let (done, total) = bytes();
+                    report(done, total);
+                }
+            }
         }
     }
 

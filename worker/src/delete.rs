@@ -1,9 +1,8 @@
 //! delete: let the container's processes end, then remove it.
 
 use crate::attempt::Attempt;
-use crate::docker::CONTAINER_LABEL;
 use crate::halt::Halt;
-use crate::launch::docker_name;
+use crate::launch::unrecorded;
 use crate::run::refused;
 use jiff::Timestamp;
 use mothball_domain::container::Container;
@@ -54,13 +53,7 @@ pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
 async fn remove_unrecorded(attempt: &mut Attempt, container: &Container) -> Result<(), Halt> {
     attempt.step(Step::Remove).await?;
     let engine = attempt.parts.engine.clone();
-    let Some(facts) = engine.inspect(&docker_name(container.id)).await? else { return Ok(()) };
-    let label = |name: &str| facts.labels.get(name).map(String::as_str);
-    let ours = label(CONTAINER_LABEL) == Some(container.id.to_string().as_str())
-        && label("mothball.name") == Some(container.name.as_str())
-        && label("mothball.project") == Some(container.project.as_str())
-        && label("mothball.user") == Some(container.user.as_str());
-    if ours {
+    if let Some(facts) = unrecorded(attempt, container).await? {
         attempt.confirm().await?.check()?;
         engine.remove(&facts.id, true, true).await?;
     }

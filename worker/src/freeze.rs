@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep};
 
 /// How long a thaw is tried: longer than Docker takes to restart. The guard goes on after that.
 const THAW_PATIENCE: Duration = Duration::from_mins(2);
+/// What [`Freeze::check`] says when the container ran.
+pub(crate) const RAN: &str = "the container was thawed or started by somebody else while it was being saved";
 /// The longest wait between two tries to thaw.
 const THAW_AGAIN_MAX: Duration = Duration::from_secs(2);
 
@@ -108,8 +110,7 @@ impl Freeze {
         let facts = attempt.parts.engine.inspect(&self.docker_id).await?.ok_or_else(removed)?;
         let as_it_was = if self.frozen { facts.is_paused() } else { !facts.status.is_alive() };
         if !as_it_was || self.watch.ran().await? {
-            let sentence = "the container was thawed or started by somebody else while it was being saved";
-            return Err(Failure::transient(FailureClass::Engine, sentence).into());
+            return Err(Failure::transient(FailureClass::Engine, RAN).into());
         }
         Ok(())
     }

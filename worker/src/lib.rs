@@ -7,10 +7,11 @@
 //! | [`snapshot`], [`delete`], [`launch`], [`delete_image`], [`power`] | the steps of each kind of job |
 //! | [`survey`] | looks at containers before a save, beside the jobs |
 //! | [`freeze`], [`guard`], [`journal`] | freezing a container, and thawing it whatever happens |
+//! | [`uploads`] | what was begun in the registry, so that it is taken out of it again whatever happens |
 //! | [`node`](mod@node), [`heartbeat`], [`observe`], [`reconcile`], [`identity`], [`lock`] | the node this worker stands for |
 //! | [`way`] | whether layers are read and filled by the worker itself, or by Docker Engine |
-//! | [`bases`] | the images that containers of this node are made of |
 //! | [`usage`] | what the containers use, and for how long they have been idle |
+//! | [`bases`], [`indexes`] | what is kept between saves: the images that containers are made of, and what their last images hold |
 //! | [`docker`], [`gpus`] | Docker Engine and the GPUs |
 
 mod attempt;
@@ -25,6 +26,7 @@ pub mod guard;
 mod halt;
 mod heartbeat;
 pub mod identity;
+mod indexes;
 mod journal;
 mod launch;
 mod lease;
@@ -39,6 +41,7 @@ mod run;
 mod settings;
 mod snapshot;
 mod survey;
+mod uploads;
 mod usage;
 mod way;
 
@@ -53,6 +56,9 @@ use tokio_util::sync::CancellationToken;
 /// Runs the worker until `shutdown`: running jobs are then interrupted in order, which costs them no attempt. Returns
 /// early only when this worker must not run here; what may pass (Docker, the store or the broker is away) is waited for.
 pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), StartError> {
+    let uploads = uploads::Uploads::new(&parts.settings.state_dir);
+    let parts =
+        Parts { registry: parts.registry.clone().with_upload_log(Arc::new(uploads.clone())), ..parts };
     let (node, info) = match node::NodeContext::establish(&parts, &shutdown).await {
         Err(StartError::Stopped) => return Ok(()),
         done => done?,
@@ -62,7 +68,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), StartE
         done => done?,
     }
     tracing::info!(node = %node.run.name, node.uid = %node.run.uid, gpus = node.gpus.len(), "node registered");
-    reconcile::run(&parts, &node).await;
+    reconcile::run(&parts, &node, &uploads).await;
     parts.ready.send_replace(true);
 
     let (parts, node) = (Arc::new(parts), Arc::new(node));
@@ -80,7 +86,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), StartE
         heartbeat::run(Arc::clone(&parts), Arc::clone(&node), beats, superseded.clone(), beating.clone()),
         observe::run(Arc::clone(&parts), Arc::clone(&node), seen, beating.clone()),
         usage::run(Arc::clone(&parts), Arc::clone(&node), beating.clone()),
-        reconcile::sweep(&parts, &node, beating.clone()),
+        reconcile::sweep(&parts, &node, &uploads, beating.clone()),
     );
     parts.ready.send_replace(false);
     if superseded.is_cancelled() && !shutdown.is_cancelled() {

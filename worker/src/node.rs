@@ -2,13 +2,15 @@
 
 use crate::bases::{Base, Bases};
 use crate::docker::EngineInfo;
-use crate::identity::NodeIdentity;
+use crate::identity::{IdentityError, NodeIdentity};
+use crate::indexes::Indexes;
 use crate::journal::FreezeJournal;
 use crate::lock::FileLock;
-use crate::settings::{Parts, Settings, SnapshotMode};
+use crate::settings::{Parts, Settings};
 use crate::survey::{MountLooks, Rates};
 use crate::way::Reach;
 use mothball_domain::node::{Gpu, NodeReport};
+use mothball_image::save::{BaseCache, Pool, PoolSettings};
 use mothball_store::{NodeRun, Registered, StoreError};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -41,13 +43,16 @@ pub enum StartError {
     SecondWorker(#[source] crate::lock::LockError),
     /// The node's uid cannot be kept.
     #[error("the node's identity cannot be kept: {0}")]
-    Identity(#[from] crate::identity::IdentityError),
+    Identity(#[from] IdentityError),
     /// A record of the store is damaged or its settings are wrong.
     #[error("register the node: {0}")]
     Store(StoreError),
     /// Another worker registered under the node's name while this one ran.
     #[error("another worker has taken the name of node {0}: give each worker its own `worker.node`")]
     Superseded(String),
+    /// The system gives no threads.
+    #[error("start the threads that compress: {0}")]
+    Threads(#[source] std::io::Error),
     /// The worker was told to stop before it had started.
     #[error("the worker was stopped before it had started")]
     Stopped,
@@ -67,6 +72,12 @@ pub(crate) struct NodeContext {
     pub(crate) mount_looks: MountLooks,
     /// How fast it saved lately.
     pub(crate) rates: Rates,
+    /// What its containers' last images hold.
+    pub(crate) indexes: Indexes,
+    /// Which blobs of the registry the layers of bases are.
+    pub(crate) base_cache: BaseCache,
+    /// Threads and memory for layers on their way to the registry, whichever job's.
+    pub(crate) pool: Arc<Pool>,
     gpu_note: Option<String>,
     data_root: PathBuf,
     frozen: Arc<Mutex<HashSet<String>>>,
@@ -85,13 +96,11 @@ impl NodeContext {
         let data_root = PathBuf::from(&info.data_root);
         let visible = parts.engine.is_local().then_some(data_root.as_path());
         let identity = NodeIdentity::establish(visible, &parts.settings.state_dir)?;
+        // What is kept between saves lies there, and what a frozen pass sets aside.
+        let made = std::fs::create_dir_all(&parts.settings.state_dir);
+        made.map_err(|source| IdentityError::Io { path: parts.settings.state_dir.clone(), source })?;
         let seen_root = identity.in_data_root.then(|| data_root.clone());
-        let mode = match parts.settings.snapshot {
-            // Until the direct way is there.
-            SnapshotMode::Auto | SnapshotMode::Direct => SnapshotMode::Engine,
-            mode @ SnapshotMode::Engine => mode,
-        };
-        let reach = Reach::find(mode, seen_root);
+        let reach = Reach::find(parts.settings.snapshot, seen_root);
         let lock =
             FileLock::node(&identity.locks_dir, PREDECESSOR).await.map_err(StartError::SecondWorker)?;
         let inventory = parts.settings.gpus;
@@ -110,6 +119,9 @@ impl NodeContext {
             bases: Bases::new(&parts.settings.state_dir),
             mount_looks: MountLooks::default(),
             rates: Rates::new(&parts.settings.state_dir),
+            indexes: Indexes::new(&parts.settings.state_dir),
+            base_cache: BaseCache::open(&parts.settings.state_dir.join("base-layers.json")),
+            pool: Arc::new(Pool::new(PoolSettings::default()).map_err(StartError::Threads)?),
             data_root,
             frozen: Arc::default(),
             _lock: lock,

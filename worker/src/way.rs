@@ -25,6 +25,9 @@ const NEEDED: [(u32, &str); 8] = [
 /// What an unmapped process reads in its map of user ids.
 const ALL_IDS: [&str; 3] = ["0", "0", "4294967295"];
 
+/// The reason that lies with the operator.
+const SET_TO_ENGINE: &str = "worker.snapshot is \"engine\"";
+
 /// What is known, for as long as a worker runs, of its own reach.
 #[derive(Debug, Clone)]
 pub(crate) struct Reach {
@@ -69,12 +72,20 @@ impl Reach {
     /// The way for one container.
     pub(crate) fn of_container(&self, info: &EngineInfo, facts: &ContainerFacts) -> Way {
         if self.mode == SnapshotMode::Engine {
-            return Way::Engine("worker.snapshot is \"engine\"".to_owned());
+            return Way::Engine(SET_TO_ENGINE.to_owned());
         }
         match self.layer(info, facts) {
             Ok(upper) => Way::Direct(upper),
             Err(why) => self.other_than_direct(why),
         }
+    }
+
+    /// Why no saved image can be restored on the node; none where they can. Without the direct way they are pulled.
+    pub(crate) fn closed_for_launches(&self, info: &EngineInfo) -> Option<String> {
+        if self.mode == SnapshotMode::Engine {
+            return Some(SET_TO_ENGINE.to_owned());
+        }
+        self.closed_for_all(info)
     }
 
     /// What happens where the direct way is closed for a reason found later, such as one inside the layer.

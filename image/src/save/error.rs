@@ -49,6 +49,16 @@ impl SaveError {
         }
     }
 
+    /// Why the layer cannot be saved so at all, by its own nature; Docker may well commit it.
+    pub fn unsuitable(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::Unsupported => {
+                Some(source.to_string())
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the same slice may go through when it is sent once more from its beginning.
     pub(crate) fn may_be_redone(&self) -> bool {
         // Silence has been waited for long enough.

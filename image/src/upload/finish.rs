@@ -18,7 +18,9 @@ impl Registry {
         let mut call = self.call(Method::PUT, url, what).scope(&upload.repo, "pull,push");
         call.timeout = self.settings().finish_timeout;
         call.repeat = false;
-        self.complete(&call, &upload.repo, digest, upload.offset).await
+        self.complete(&call, &upload.repo, digest, upload.offset).await?;
+        self.over(&upload);
+        Ok(())
     }
 
     /// Uploads a small blob in one piece, unless it is there. Idempotent.
@@ -39,7 +41,10 @@ impl Registry {
             call.repeat = false;
             match self.complete(&call, repo, digest, bytes.len() as u64).await {
                 Err(RegistryError::UploadLost { .. }) if resumes < RESUMES_MAX => resumes += 1,
-                done => return done,
+                done => {
+                    self.over(&upload);
+                    return done;
+                }
             }
         }
     }

@@ -28,6 +28,12 @@ pub(super) async fn prove(
             if matches!(error, RegistryError::Unproven { .. }) {
                 // The next attempt must bring again what is missing.
                 attempt.checkpoint.manifest = None;
+                // It is what the worker believed to be there.
+                if let Some(docker_id) = &container.docker_id
+                    && let Err(error) = attempt.node.indexes.forget(docker_id)
+                {
+                    tracing::warn!(%error, "an index could not be removed");
+                }
             }
             return Err(error.into());
         }

@@ -17,12 +17,12 @@ use mothball_image::oci::ContainerConfig;
 pub(crate) struct Ready {
     /// What Docker says of it.
     pub(crate) facts: ContainerFacts,
-    /// What its image starts a container with; none when the image is gone from the node.
-    pub(crate) base: Option<ContainerConfig>,
-    /// Bytes in its writable layer.
-    pub(crate) writable_bytes: u64,
     /// How it is saved.
     pub(crate) way: Way,
+    /// What its image starts a container with; none when that is not known any more, and where it is not asked for.
+    pub(crate) base: Option<ContainerConfig>,
+    /// Bytes in its writable layer, where they are to be copied.
+    pub(crate) writable_bytes: u64,
 }
 
 /// What the preflight found.
@@ -57,33 +57,55 @@ pub(crate) async fn check(
     volumes(attempt, &facts, request)?;
     let info = attempt.until_stopped(engine.info()).await?;
     let way = attempt.node.reach.of_container(&info, &facts);
-    excludes(request, &way)?;
-    let asked = async {
-        attempt.until_stopped(attempt.parts.registry.ping()).await?;
-        attempt.until_stopped(engine.writable_bytes(&docker_id)).await
-    };
-    let warned = survey::warn::warnings(attempt, &facts, &request.excludes);
-    let (warnings, writable_bytes) = tokio::join!(warned, asked);
+    let mut ready = Ready { facts, way, base: None, writable_bytes: 0 };
+    excludes(request, &ready.way)?;
+    let warned = survey::warn::warnings(attempt, &ready.facts, &request.excludes);
+    let (warnings, asked) = tokio::join!(warned, attempt.until_stopped(attempt.parts.registry.ping()));
     warnings.into_iter().for_each(|warning| attempt.note(warning));
-    let writable_bytes = writable_bytes?;
+    asked?;
+    if !matches!(ready.way, Way::Direct(_)) {
+        by_engine(attempt, &mut ready).await?;
+    }
+    note_way(attempt, &ready.way)?;
+    Ok(Found::Container(Box::new(ready)))
+}
+
+/// Takes the way of Docker Engine after all, because of what the direct one met in the layer.
+pub(crate) async fn fall_back(
+    attempt: &mut Attempt,
+    request: &Request,
+    ready: &mut Ready,
+    why: String,
+) -> Result<(), Halt> {
+    ready.way = attempt.node.reach.other_than_direct(why);
+    excludes(request, &ready.way)?;
+    by_engine(attempt, ready).await?;
+    note_way(attempt, &ready.way)
+}
+
+/// What a commit needs: room for a copy of the layer, and the image's own settings.
+async fn by_engine(attempt: &Attempt, ready: &mut Ready) -> Result<(), Halt> {
+    let engine = &attempt.parts.engine;
+    let facts = &ready.facts;
+    ready.writable_bytes = attempt.until_stopped(engine.writable_bytes(&facts.id)).await?;
     if let Some(free) = attempt.node.disk_free_bytes()
-        && free < writable_bytes + DISK_MARGIN_BYTES
+        && free < ready.writable_bytes + DISK_MARGIN_BYTES
     {
         let sentence = format!(
             "the node's disk has {} MB free, and the copy of the container's {} MB does not fit",
             free >> 20,
-            writable_bytes >> 20
+            ready.writable_bytes >> 20
         );
         return Err(Failure::transient(FailureClass::NodeDisk, sentence).into());
     }
-    let base = match engine.image(&facts.image_id).await? {
+    ready.base = match engine.image(&facts.image_id).await? {
         Some(image) => Some(serde_json::from_value(image.config).map_err(|e| {
             Failure::permanent(FailureClass::Engine, format!("the image's settings cannot be read: {e}"))
         })?),
-        None => None,
+        // Kept while the image was there.
+        None => attempt.node.base(&facts.image_id).and_then(|base| base.config.config),
     };
-    note_way(attempt, &way)?;
-    Ok(Found::Container(Box::new(Ready { facts, base, writable_bytes, way })))
+    Ok(())
 }
 
 /// Tells the job's owner which way the save takes, and why not the direct one.

@@ -48,6 +48,7 @@ impl Exporter {
                 skip(&mut tar, padded(size)).await.map_err(broken)?;
                 continue;
             }
+            to.progress.plan(size);
             let (layer, rest) = upload_once(to, move |out| copy(tar, size, out)).await?;
             tar = rest;
             let blob = BaseBlob {

@@ -94,7 +94,8 @@ fn seen(root: &Root, rules: &Rules) -> io::Result<Tree> {
     let tree = walk(root, rules)?;
     if tree.redirected {
         // Whoever chose this way has asked Docker, which says it of the whole node; the layer itself knows better.
-        return Err(io::Error::other("a directory in it was renamed in overlayfs's own way (redirect_dir)"));
+        let why = "a directory in it was renamed in overlayfs's own way (redirect_dir)";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
     }
     Ok(tree)
 }

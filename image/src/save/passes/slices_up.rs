@@ -54,6 +54,7 @@ impl SlicesUp {
     fn new(to: &Upstream, slices: Vec<Arc<Slice>>) -> (Self, Upstream) {
         let stop = to.cancel.child_token();
         let to = Upstream { cancel: stop.clone(), ..to.clone() };
+        to.progress.plan(slices.iter().map(|slice| slice.tar_bytes).sum());
         let up = vec![None; slices.len()];
         (Self { stop, slices, tasks: JoinSet::new(), up, failed: None }, to)
     }

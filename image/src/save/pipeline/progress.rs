@@ -11,11 +11,22 @@ pub struct Progress {
 
 #[derive(Debug, Default)]
 struct Totals {
+    planned: AtomicU64,
     read: AtomicU64,
     sent: AtomicU64,
 }
 
 impl Progress {
+    /// Bytes of tar that are to be read in all, as far as is known: it grows with each pass.
+    pub fn planned_bytes(&self) -> u64 {
+        self.totals.planned.load(Ordering::Relaxed)
+    }
+
+    /// Adds to what is to be read.
+    pub(in crate::save) fn plan(&self, bytes: u64) {
+        self.totals.planned.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Bytes of tar that were read for layers that are there or on their way; a layer that starts again is
     /// taken off first.
     pub fn read_bytes(&self) -> u64 {

@@ -88,7 +88,8 @@ pub(super) fn file_xattrs(file: &OwnedFd) -> io::Result<Vec<Xattr>> {
 /// Those attributes that belong to the image.
 fn kept(mut xattrs: Vec<Xattr>) -> io::Result<Vec<Xattr>> {
     if xattrs.iter().any(|x| FOREIGN.contains(&x.name.as_slice())) {
-        return Err(io::Error::other("overlayfs keeps part of it elsewhere (redirect or metacopy)"));
+        let why = "overlayfs keeps part of it elsewhere (redirect or metacopy)";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
     }
     xattrs.retain(|x| !x.name.starts_with(OVERLAY) && !OF_NODE.contains(&x.name.as_slice()));
     Ok(xattrs)

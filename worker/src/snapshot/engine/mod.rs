@@ -8,11 +8,16 @@ mod push;
 
 pub(super) use push::to_registry;
 
+use super::Request;
 use super::preflight::Ready;
 use crate::attempt::Attempt;
 use crate::docker::{CommitRequest, CreateRequest, GpuRequest};
+use crate::freeze::Freeze;
 use crate::halt::Halt;
+use mothball_domain::container::Container;
 use mothball_domain::id::JobId;
+use mothball_domain::image::Digest;
+use mothball_domain::job::PauseMode;
 use mothball_image::COMMIT_COMMENT;
 use std::collections::BTreeMap;
 
@@ -21,8 +26,36 @@ pub(super) const JOB_LABEL: &str = "mothball.job";
 /// The label of the empty container.
 pub(super) const CARRIER_LABEL: &str = "mothball.carrier";
 
+/// Saves a container that goes on running: frozen while Docker copies its layer, and no longer. The digest of the manifest.
+pub(super) async fn keep(
+    attempt: &mut Attempt,
+    container: &Container,
+    request: &Request,
+    ready: &Ready,
+    repo: &str,
+) -> Result<Digest, Halt> {
+    if !is_committed(attempt).await? {
+        if request.pause == PauseMode::Never {
+            attempt.note("The container was not frozen, as asked: files written during the save may be half written in the image.");
+            attempt.checkpoint.committed = Some(commit(attempt, ready).await?);
+        } else {
+            let freeze = Freeze::begin(attempt, &ready.facts.id).await?;
+            let committed = commit(attempt, ready).await;
+            let checked = match committed {
+                Ok(image) => freeze.check(attempt).await.map(|()| image),
+                Err(halt) => Err(halt),
+            };
+            freeze.thaw(attempt).await;
+            attempt.save_unless_lost().await;
+            attempt.checkpoint.committed = Some(checked?);
+        }
+        attempt.save().await?;
+    }
+    to_registry(attempt, repo, container, ready).await
+}
+
 /// Whether an earlier attempt of this job has committed the container, and the node still has the image.
-pub(super) async fn is_committed(attempt: &mut Attempt) -> Result<bool, Halt> {
+async fn is_committed(attempt: &mut Attempt) -> Result<bool, Halt> {
     let Some(image) = attempt.checkpoint.committed.clone() else { return Ok(false) };
     let there = attempt.parts.engine.image(&image).await?.is_some();
     if !there {

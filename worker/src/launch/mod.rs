@@ -1,12 +1,22 @@
 //! launch: bring the image, create the container, start it, and see it run.
+//!
+//! A saved image is brought directly into a container of its base ([`restore`]) where that is possible, else by Docker
+//! ([`pull`]); the job says which, and why.
+
+mod made;
+mod pull;
+mod restore;
+
+use made::docker_name;
+pub(crate) use made::unrecorded;
+pub(crate) use pull::credentials;
 
 use crate::attempt::Attempt;
-use crate::docker::{ContainerStatus, CreateRequest, RegistryAuth};
+use crate::docker::{ContainerStatus, CreateRequest};
 use crate::halt::{Halt, Stop};
 use crate::run::refused;
 use mothball_domain::container::{Container, Port, Source};
 use mothball_domain::failure::{Failure, FailureClass};
-use mothball_domain::id::ContainerId;
 use mothball_domain::job::Step;
 use mothball_store::Effect;
 use std::collections::BTreeMap;
@@ -24,61 +34,70 @@ pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
     if let Err(halt) = &done
         && !matches!(halt, Halt::Stopped(Stop::Interrupted | Stop::Lost))
     {
-        remove_half_made(attempt).await;
+        made::remove(attempt).await;
     }
     done
 }
 
 async fn steps(attempt: &mut Attempt) -> Result<Effect, Halt> {
     let container = attempt.container().await?;
-    let engine = attempt.parts.engine.clone();
     attempt.step(Step::Fetch).await?;
-    let image = fetch(attempt, &container).await?;
+    let docker_id = match restored(attempt, &container).await? {
+        Some(docker_id) => {
+            attempt.step(Step::Create).await?;
+            docker_id
+        }
+        None => {
+            let image = pull::fetch(attempt, &container).await?;
+            attempt.step(Step::Create).await?;
+            create(attempt, &container, image).await?
+        }
+    };
+    attempt.step(Step::Start).await?;
+    attempt.parts.engine.start(&docker_id).await?;
+    attempt.step(Step::Ready).await?;
+    let ports = running(attempt, &docker_id).await?;
+    Ok(Effect::Running { docker_id, ports })
+}
 
-    attempt.step(Step::Create).await?;
-    let request = request(attempt, &container, image)?;
+/// A container of the base, filled with what was saved; none where the image is to be pulled.
+async fn restored(attempt: &mut Attempt, container: &Container) -> Result<Option<String>, Halt> {
+    if !matches!(container.launch.source, Source::Custom { .. }) {
+        return Ok(None);
+    }
+    // What an earlier attempt has left may be half filled, and may be of another image than this attempt comes to use.
+    made::remove_earlier(attempt, container).await?;
+    let why = match restore::find(attempt, container).await? {
+        Ok(image) => {
+            let docker_id = create(attempt, container, image.base_id()).await?;
+            match restore::fill(attempt, &docker_id, &image).await? {
+                Ok(()) => {
+                    attempt.note("Launched by filling a container of the base image with what was saved (way: direct).");
+                    return Ok(Some(docker_id));
+                }
+                Err(why) => why,
+            }
+        }
+        Err(why) => why,
+    };
+    made::remove_earlier(attempt, container).await?;
+    attempt.note(format!("Launched by Docker pull (way: engine), because {why}."));
+    Ok(None)
+}
+
+/// Makes the container, and writes it down.
+async fn create(attempt: &mut Attempt, container: &Container, image: String) -> Result<String, Halt> {
+    let request = request(attempt, container, image)?;
     // Not dropped half-way: Docker would make the container all the same, and nobody would know of it.
-    let created = engine.create(&request).await?;
+    let created = attempt.parts.engine.create(&request).await?;
     for warning in &created.warnings {
         attempt.note(format!("Docker warned: {warning}"));
     }
     attempt.checkpoint.created = Some(created.id.clone());
     attempt.save().await?;
-
-    attempt.step(Step::Start).await?;
-    engine.start(&created.id).await?;
-    attempt.step(Step::Ready).await?;
-    let ports = running(attempt, &created.id).await?;
-    Ok(Effect::Running { docker_id: created.id, ports })
-}
-
-/// Makes sure that the node has the image, and returns the name or id that Docker knows it by.
-async fn fetch(attempt: &mut Attempt, container: &Container) -> Result<String, Halt> {
-    let engine = attempt.parts.engine.clone();
-    let source = &container.launch.source;
-    let reference = source.reference().to_owned();
-    if let Some(image) = engine.image(&reference).await? {
-        return Ok(image.id);
-    }
-    let auth = match source {
-        // Only our own registry gets our credentials.
-        Source::Custom { .. } => credentials(attempt)?,
-        Source::Catalog { .. } | Source::Adopted { .. } => {
-            let ours = format!("{}/", attempt.parts.registry.host());
-            if reference.starts_with(&ours) { credentials(attempt)? } else { None }
-        }
-    };
-    let report = attempt.reporter();
-    let progress = |p: crate::docker::PullProgress| report(p.bytes_done, p.bytes_total);
-    let pulled = engine.pull(&reference, auth.as_ref(), progress, attempt.stop.token()).await;
-    attempt.stop.check()?;
-    Ok(pulled?.id)
-}
-
-/// The registry's credentials in the form that Docker takes.
-pub(crate) fn credentials(attempt: &Attempt) -> Result<Option<RegistryAuth>, Halt> {
-    let found = attempt.parts.registry.docker_credentials()?;
-    Ok(found.map(|c| RegistryAuth { username: c.username, password: c.password, server: c.serveraddress }))
+    // The image may be gone when the container is saved.
+    attempt.node.base(&request.image);
+    Ok(created.id)
 }
 
 fn request(attempt: &Attempt, container: &Container, image: String) -> Result<CreateRequest, Halt> {
@@ -119,11 +138,6 @@ fn request(attempt: &Attempt, container: &Container, image: String) -> Result<Cr
     })
 }
 
-/// The name that a container gets in Docker.
-pub(crate) fn docker_name(id: ContainerId) -> String {
-    format!("mothball-{id}")
-}
-
 /// Sees that a started container goes on running, and finds out where its ports are.
 pub(crate) async fn running(attempt: &Attempt, docker_id: &str) -> Result<Vec<Port>, Halt> {
     let until = Instant::now() + SETTLE_DOWN;
@@ -156,14 +170,5 @@ pub(crate) async fn running(attempt: &Attempt, docker_id: &str) -> Result<Vec<Po
                 Ok::<(), Halt>(())
             })
             .await?;
-    }
-}
-
-/// A launch that does not succeed leaves no container behind.
-async fn remove_half_made(attempt: &mut Attempt) {
-    let Some(id) = attempt.checkpoint.created.clone() else { return };
-    match attempt.parts.engine.remove(&id, true, true).await {
-        Ok(_) => attempt.checkpoint.created = None,
-        Err(error) => tracing::warn!(error = %error, "the half-made container could not be removed"),
     }
 }
