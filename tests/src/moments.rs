@@ -1,14 +1,32 @@
 //! Moments of a save, as the registry sees them, whichever way the worker saves.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use mothball_harness::proxy::{Proxy, Rule};
 
-/// Bytes on their way into the registry.
+/// Something is about to be brought into the registry: each save brings its config at least.
 pub fn upload() -> Rule {
-    Rule::on("PATCH", "/blobs/uploads/")
+    Rule::on("POST", "/blobs/uploads/")
+}
+
+/// The same, once the container was frozen: a save reads the better part while the container runs. To be called before the
+/// save is asked for.
+pub fn frozen_upload(docker: &Proxy) -> Rule {
+    let frozen = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&frozen);
+    // Chooses nothing: it only looks.
+    drop(docker.hold(Rule::matching(move |request| {
+        if request.method == "POST" && request.path.ends_with("/pause") {
+            seen.store(true, Ordering::Relaxed);
+        }
+        false
+    })));
+    Rule::matching(move |request| {
+        frozen.load(Ordering::Relaxed) && request.method == "POST" && request.path.contains("/blobs/uploads/")
+    })
 }
 
 /// The beginning of an attempt: the registry is asked whether it is there. Docker asks the same before each push.

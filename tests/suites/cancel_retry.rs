@@ -6,12 +6,12 @@ use mothball_harness::http::Api;
 use mothball_harness::proxy::{Fault, Rule};
 use mothball_harness::system::{BASE, JOB_LIMIT, Options, Pair, System};
 use mothball_harness::wait::eventually;
-use mothball_tests::{flow, people};
+use mothball_tests::{flow, moments, people};
 use serde_json::{Value, json};
 
 use crate::faults::{
-    At, Way, assert_clean, digest_of_tag, events, give_up, launch, options, proxy, save, saved_note,
-    wait_thawed, write,
+    At, Way, assert_clean, by_engine, digest_of_tag, events, give_up, launch, options, proxy, save,
+    saved_note, wait_thawed, write,
 };
 
 /// A request at which a job stands when it is told to stop.
@@ -35,7 +35,17 @@ const MANIFEST: At = At::registry("PUT", "/manifests/sha256:");
 
 const STEPS: [Step; 8] = [
     step("preflight", At::registry("GET", "/v2/")),
+    step("begin to read", At::registry("POST", "/blobs/uploads/")),
+    step("read", At::registry("PATCH", "/blobs/uploads/")),
     seen_through("freeze", At::docker("POST", "/containers/{id}/pause")),
+    step("finish", MANIFEST),
+    step("verify", MANIFEST.then("GET", "/blobs/sha256:")),
+    step("look at the tag", MANIFEST.then("HEAD", "/manifests/{tag}")),
+    step("bring", At::registry("PUT", "/blobs/uploads/")),
+];
+
+/// The same of a save by Docker commit and push.
+const STEPS_OF_THE_ENGINE: [Step; 6] = [
     step("read", At::docker("POST", "/commit?")),
     step("push", At::docker("POST", "/push?")),
     step("upload", At::registry("PATCH", "/blobs/uploads/")),
@@ -57,10 +67,19 @@ mothball_tests::on_both_pairs!(
 );
 
 async fn a_save_is_stopped_in_each_step(pair: Pair) -> Result<()> {
-    let system = options(pair).start().await?;
+    stopped_in_each(options(pair), &STEPS).await
+}
+
+#[tokio::test]
+async fn a_save_by_docker_engine_is_stopped_in_each_step() -> Result<()> {
+    stopped_in_each(by_engine(options(Pair::Embedded)), &STEPS_OF_THE_ENGINE).await
+}
+
+async fn stopped_in_each(options: Options, steps: &[Step]) -> Result<()> {
+    let system = options.start().await?;
     let api = system.operator()?;
     let (container, docker_id) = launch(&system, "box").await?;
-    for (number, step) in STEPS.iter().enumerate() {
+    for (number, step) in steps.iter().enumerate() {
         let tag = format!("t{number}");
         let stopped = stop_at(&system, &api, step, &container, &docker_id, &tag, "keep").await;
         let job = stopped.with_context(|| format!("stop at {}", step.name))?;
@@ -75,7 +94,8 @@ async fn a_save_is_stopped_in_each_step(pair: Pair) -> Result<()> {
     ensure!(job["state"] == "succeeded", "a save that was complete: {job:#}");
     let image = flow::image(&api, "base:late").await?;
     assert_eq!(digest_of_tag(&system, "late").await?.as_deref(), image["digest"].as_str());
-    assert_eq!(saved_note(&system, &api, "base:late").await?, "box\nt0\nt1\nt2\nt3\nt4\nt5\nt6\nt7");
+    let lines: Vec<String> = (0..steps.len()).map(|number| format!("t{number}")).collect();
+    assert_eq!(saved_note(&system, &api, "base:late").await?, format!("box\n{}", lines.join("\n")));
     assert_clean(&system).await
 }
 
@@ -229,18 +249,17 @@ async fn jobs_that_nobody_runs_are_stopped_at_once(pair: Pair) -> Result<()> {
     let (second, second_id) = launch(&system, "second").await?;
 
     // Queued, behind a job that has the only slot.
-    let gate = socket.hold(Rule::on("POST", "/commit?").times(1));
+    let gate = proxy(&system, Way::Registry)?.hold(moments::upload().times(1));
     let running = save(&api, &first, "v1", "keep").await?;
     gate.reached(JOB_LIMIT).await?;
     let queued = save(&api, &second, "v2", "delete").await?;
     assert_eq!(api.job(&queued).await?["state"], "queued");
     stopped_at_once(&api, &queued).await?;
     gate.open();
-    socket.clear();
     api.wait_success(&running, JOB_LIMIT).await?;
 
     // Retrying, ten minutes before its next attempt.
-    socket.inject(Rule::on("POST", "/commit?").times(1), Fault::answer(500, r#"{"message":"injected"}"#));
+    socket.inject(Rule::on("POST", "/pause").times(1), Fault::answer(500, r#"{"message":"injected"}"#));
     let retrying = save(&api, &second, "v3", "delete").await?;
     let waits = |job: &Value| job["state"] == "retrying" && job["next_attempt_at"].is_string();
     api.wait_job_until(&retrying, JOB_LIMIT, "its next attempt to be set", waits).await?;
@@ -293,7 +312,7 @@ async fn a_failed_job_is_tried_again_by_its_owner(pair: Pair) -> Result<()> {
     let retry = async |api: &Api, job: &str| api.post(&format!("/v1/jobs/{job}/retry"), &json!({})).await;
 
     let ours = flow::launch(&alice, "ours", BASE).await?;
-    refuse("POST", "/commit?");
+    refuse("POST", "/pause");
     let failed = flow::save(&alice, &ours.id, &json!({"tag": "v1"})).await?;
     let job = alice.wait_failure(&failed, "engine", JOB_LIMIT).await?;
     ensure!(job["error"]["hint"].as_str().is_some_and(|hint| hint.ends_with('.')), "{job:#}");
@@ -309,17 +328,16 @@ async fn a_failed_job_is_tried_again_by_its_owner(pair: Pair) -> Result<()> {
     assert_eq!(retry(&alice, &failed).await?.problem(409)?, "not_now");
 
     // The container must be had anew: not while another job has it, nor when it is gone.
-    refuse("POST", "/commit?");
+    refuse("POST", "/pause");
     let failed = flow::save(&alice, &ours.id, &json!({"tag": "v2"})).await?;
     alice.wait_failure(&failed, "engine", JOB_LIMIT).await?;
-    let gate = socket.hold(Rule::on("POST", "/commit?").times(1));
+    let gate = proxy(&system, Way::Registry)?.hold(moments::upload().times(1));
     let other = flow::save(&alice, &ours.id, &json!({"tag": "v3"})).await?;
     gate.reached(JOB_LIMIT).await?;
     let busy = retry(&alice, &failed).await?;
     assert_eq!(busy.json["job"], other.as_str(), "{}", busy.json);
     assert_eq!(busy.problem(409)?, "conflict");
     gate.open();
-    socket.clear();
     alice.wait_success(&other, JOB_LIMIT).await?;
     let delete = alice.delete(&format!("/v1/containers/{}", ours.id)).await?.job_id(202)?;
     alice.wait_success(&delete, JOB_LIMIT).await?;
@@ -357,8 +375,7 @@ async fn the_same_request_joins_and_another_is_refused(pair: Pair) -> Result<()>
     let ours = flow::launch(&alice, "ours", BASE).await?;
     let path = format!("/v1/containers/{}/snapshots", ours.id);
 
-    let socket = proxy(&system, Way::Docker)?;
-    let gate = socket.hold(Rule::on("POST", "/commit?").times(1));
+    let gate = proxy(&system, Way::Registry)?.hold(moments::upload().times(1));
     let job = flow::save(&alice, &ours.id, &json!({"tag": "v1"})).await?;
     gate.reached(JOB_LIMIT).await?;
     // Written out or left out: the same request.
@@ -384,7 +401,6 @@ async fn the_same_request_joins_and_another_is_refused(pair: Pair) -> Result<()>
         &job,
     )?;
     gate.open();
-    socket.clear();
     alice.wait_success(&job, JOB_LIMIT).await?;
 
     keys_for_requests(&mut system, &alice, &path).await?;

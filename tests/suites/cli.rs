@@ -12,13 +12,13 @@ use mothball_harness::mothball::{self, Outcome};
 use mothball_harness::registry::Registry;
 use mothball_harness::system::{BASE, JOB_LIMIT, Pair, System};
 use mothball_harness::wait::eventually;
-use mothball_tests::{flow, people};
+use mothball_tests::{flow, moments, people};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::faults::{At, assert_clean, options, proxy};
+use crate::faults::{Way, assert_clean, options, proxy};
 
 /// An image whose command ends at once: its launch cannot succeed, however often it is tried.
 const BRIEF: &str = "brief:latest";
@@ -244,13 +244,13 @@ async fn jobs(system: &System) -> Result<()> {
     fails(system, &["jobs", "retry", &id], 1, &["only failed and cancelled"]).await?;
 
     // Stopped while it stands at a request; with --wait the end of it is the success.
-    let socket = proxy(system, At::docker("", "").way)?;
-    let gate = socket.hold(At::docker("POST", "/commit?").rule("", ""));
+    let registry = proxy(system, Way::Registry)?;
+    let gate = registry.hold(moments::upload().times(1));
     let job = flow::text(&json(system, &["save", "box", "--tag", "v3"]).await?["id"]);
     gate.reached(JOB_LIMIT).await?;
     fails(system, &["save", "box", "--tag", "v4"], 1, &[&job, "hint: "]).await?;
     says(system, &["jobs", "cancel", &job, "--wait"], &[&job, "cancelled"]).await?;
-    crate::faults::give_up(socket, &gate);
+    crate::faults::give_up(registry, &gate);
     fails(system, &["jobs", "watch", &job], 1, &[&job, "was cancelled"]).await?;
     says(system, &["jobs", "retry", &job, "--wait"], &["saved box as base:v3"]).await.map(drop)
 }
@@ -427,7 +427,7 @@ async fn waiting_tells_how_it_ends(pair: Pair) -> Result<()> {
 async fn waiting_outlasts_a_restart_of_the_server(pair: Pair) -> Result<()> {
     let mut system = system(pair).await?;
     system.launch("box").await?;
-    let gate = proxy(&system, At::docker("", "").way)?.hold(At::docker("POST", "/push?").rule("", ""));
+    let gate = proxy(&system, Way::Registry)?.hold(moments::upload().times(1));
     let shell =
         Shell::new()?.set("MOTHBALL_URL", system.api.url()).set("MOTHBALL_API_KEY", system.api.admin_key()?);
     let mut save = shell.command(&["save", "box", "--tag", "v1", "--wait", "-o", "json"])?;

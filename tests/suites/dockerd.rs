@@ -5,11 +5,11 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use mothball_harness::system::{Pair, System};
+use mothball_harness::system::{Options, Pair, System};
 
 use crate::faults::{
-    At, SOON, assert_clean, digest_of_tag, events, give_up, is_frozen, launch, options, proxy, save,
-    saved_note,
+    At, SOON, assert_clean, by_engine, digest_of_tag, events, give_up, is_frozen, launch, options, proxy,
+    save, saved_note,
 };
 
 /// How the engine ends.
@@ -38,47 +38,64 @@ const fn case(name: &'static str, end: End, then: &'static str, at: At, after: b
 }
 
 const COMMIT: At = At::docker("POST", "/commit?");
+const FREEZE: At = At::docker("POST", "/containers/{id}/pause");
 const PUSH: At = At::registry("PATCH", "/blobs/uploads/");
-const LOOK: At = At::docker("POST", "/push?").then("GET", "/containers/{id}/json");
+const LOOK: At = FREEZE.then("GET", "/containers/{id}/json");
 
 #[rustfmt::skip]
 const CASES: [Case; 6] = [
-    case("commit-stopped", End::Stopped, "keep",   COMMIT, false),
-    case("commit-killed",  End::Killed,  "delete", COMMIT, true),
-    case("push-stopped",   End::Stopped, "delete", PUSH,   false),
-    case("push-killed",    End::Killed,  "keep",   PUSH,   false),
+    case("freeze-stopped", End::Stopped, "keep",   FREEZE, false),
+    case("freeze-killed",  End::Killed,  "delete", FREEZE, true),
+    case("read-stopped",   End::Stopped, "delete", PUSH,   false),
+    case("read-killed",    End::Killed,  "keep",   PUSH,   false),
     case("frozen-stopped", End::Stopped, "delete", LOOK,   false),
     case("frozen-killed",  End::Killed,  "delete", LOOK,   false),
 ];
 
-/// Failures that this suite injects: each with and without `--live-restore`, on each pair.
+/// The same of saves by Docker commit and push.
+#[rustfmt::skip]
+const CASES_OF_THE_ENGINE: [Case; 4] = [
+    case("commit-stopped", End::Stopped, "keep",   COMMIT, false),
+    case("commit-killed",  End::Killed,  "delete", COMMIT, true),
+    case("push-stopped",   End::Stopped, "delete", PUSH,   false),
+    case("push-killed",    End::Killed,  "keep",   PUSH,   false),
+];
+
+/// Failures that this suite injects: each with and without `--live-restore`, on each pair; the engine's with it.
 pub(crate) fn cases() -> usize {
-    2 * CASES.len()
+    2 * CASES.len() + CASES_OF_THE_ENGINE.len()
 }
 
-mothball_tests::on_both_pairs!(restarted_with_its_containers, restarted_under_its_containers);
+mothball_tests::on_both_pairs!(
+    restarted_with_its_containers,
+    restarted_under_its_containers,
+    restarted_while_it_saves,
+);
 
 async fn restarted_with_its_containers(pair: Pair) -> Result<()> {
-    each(pair, false).await
+    each(options(pair), &CASES, false).await
 }
 
 async fn restarted_under_its_containers(pair: Pair) -> Result<()> {
-    each(pair, true).await
+    each(options(pair), &CASES, true).await
 }
 
-async fn each(pair: Pair, live_restore: bool) -> Result<()> {
+async fn restarted_while_it_saves(pair: Pair) -> Result<()> {
+    each(by_engine(options(pair)), &CASES_OF_THE_ENGINE, true).await
+}
+
+async fn each(options: Options, cases: &[Case], live_restore: bool) -> Result<()> {
     // A restart takes seconds; attempts must not be used up before it is over.
-    let mut options =
-        options(pair).env("MOTHBALL_JOBS__RETRY_FIRST", "2s").env("MOTHBALL_JOBS__RETRY_MAX", "10s");
+    let mut options = options.env("MOTHBALL_JOBS__RETRY_FIRST", "2s").env("MOTHBALL_JOBS__RETRY_MAX", "10s");
     if live_restore {
         options = options.engine_arg("--live-restore");
     }
     let mut system = options.start().await?;
-    for case in CASES {
+    for case in cases.iter().copied() {
         let began = Instant::now();
         let done = restart(&mut system, case, live_restore).await;
         done.with_context(|| format!("{}; the worker's log:\n{}", case.name, system.worker().log()))?;
-        println!("{pair:?} {} live-restore={live_restore}: {:?}", case.name, began.elapsed());
+        println!("{} live-restore={live_restore}: {:?}", case.name, began.elapsed());
     }
     Ok(())
 }

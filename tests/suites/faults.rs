@@ -29,6 +29,11 @@ pub(crate) fn options(pair: Pair) -> Options {
         .engine_arg("--max-download-attempts=1")
 }
 
+/// The same with nodes that save by Docker commit and push, and launch by pull.
+pub(crate) fn by_engine(options: Options) -> Options {
+    options.env("MOTHBALL_WORKER__SNAPSHOT", "engine")
+}
+
 /// Which way a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -178,6 +183,7 @@ async fn leftovers(system: &System) -> Result<String> {
             left.push(format!("lock: {name}"));
         }
     }
+    left.extend(layers_on_their_way(system)?);
     left.extend(tags(system).await?.into_iter().filter(|tag| tag.starts_with("_mothball-job-")));
     Ok(left.join("; "))
 }
@@ -198,4 +204,37 @@ pub(crate) async fn digest_of_tag(system: &System, tag: &str) -> Result<Option<S
     let answer = client().head(url).header("accept", accept).send().await.context("ask for a tag")?;
     let digest = answer.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
     Ok(digest.filter(|_| answer.status().is_success()).map(str::to_owned))
+}
+
+/// Layers that are only half in a container.
+fn layers_on_their_way(system: &System) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    for layer in std::fs::read_dir(system.dockerd().data().join("overlay2")).context("list the layers")? {
+        let staging = layer.context("list the layers")?.path().join("mothball-restore");
+        if staging.exists() {
+            left.push(format!("a layer on its way: {}", staging.display()));
+        }
+    }
+    Ok(left)
+}
+
+/// Uploads in the registry that hold bytes and that nobody will end. Docker's own pushes leave some, and a lost answer leaves
+/// one that docker-registry 2.8 gives nobody a way to take out; else there is none.
+pub(crate) fn unfinished_uploads(system: &System) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    let mut folders = vec![system.registry.directory().join("data/docker/registry/v2/repositories")];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry.context("list the registry")?.path();
+            let upload = folder.file_name().is_some_and(|name| name == "_uploads");
+            // One that holds nothing may be the second one of a beginning whose answer was lost.
+            if upload && std::fs::metadata(path.join("data")).is_ok_and(|data| data.len() > 0) {
+                left.push(format!("an unfinished upload: {}", path.display()));
+            } else if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(left)
 }

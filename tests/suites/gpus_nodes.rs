@@ -9,9 +9,10 @@ use mothball_harness::http::Api;
 use mothball_harness::system::{BASE, JOB_LIMIT, Options, Pair, System};
 use mothball_harness::wait::{eventually, try_eventually};
 use mothball_tests::flow::{self, Launched};
+use mothball_tests::moments;
 use serde_json::{Value, json};
 
-use crate::faults::{At, SOON, assert_clean, events, launch, options, proxy, save};
+use crate::faults::{SOON, Way, assert_clean, events, launch, options, proxy, save};
 
 const FLAVORS: &str = r#"
 [[flavors]]
@@ -154,7 +155,7 @@ async fn gpus_are_given_all_or_none_and_in_turn(pair: Pair) -> Result<()> {
 
     // A launch that fails gives back what it had.
     delete(&api, &third.id).await?;
-    let socket = proxy(&system, At::docker("", "").way)?;
+    let socket = proxy(&system, Way::Docker)?;
     let refusal = mothball_harness::proxy::Fault::answer(400, r#"{"message":"injected"}"#);
     socket.inject(mothball_harness::proxy::Rule::on("POST", "/containers/create?").times(1), refusal);
     let failed = ask(&api, "failed", "one").await?;
@@ -172,8 +173,7 @@ async fn a_drained_node_finishes_and_takes_nothing_new(pair: Pair) -> Result<()>
     let api = system.operator()?;
     let (container, docker_id) = launch(&system, "box").await?;
     assert_eq!(flow::container(&api, &container).await?["node"], "node-a");
-    let socket = proxy(&system, At::docker("", "").way)?;
-    let gate = socket.hold(At::docker("POST", "/push?").rule("", ""));
+    let gate = proxy(&system, Way::Registry)?.hold(moments::upload().times(1));
     let running = save(&api, &container, "v1", "keep").await?;
     gate.reached(JOB_LIMIT).await?;
     let drained = api.post("/v1/nodes/node-a/drain", &json!({})).await?.expect(200)?;

@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use mothball_harness::http::Api;
-use mothball_harness::system::{BASE, JOB_LIMIT, Pair, System};
+use mothball_harness::system::{BASE, JOB_LIMIT, Options, Pair, System};
 use mothball_harness::wait::eventually;
 use serde_json::{Value, json};
 
 use crate::faults::{
-    At, SOON, Way, assert_clean, digest_of_tag, events, give_up, is_frozen, launch, options, proxy, save,
-    saved_note, wait_thawed, write,
+    At, SOON, Way, assert_clean, by_engine, digest_of_tag, events, give_up, is_frozen, launch, options,
+    proxy, save, saved_note, wait_thawed, write,
 };
 
 /// A job to be disturbed.
@@ -73,36 +73,41 @@ impl Case {
     }
 }
 
+const FROZEN: At = At::docker("POST", "/containers/{id}/pause");
 const MANIFEST: At = At::registry("PUT", "/manifests/sha256:");
 const VERIFY: At = At::registry("PUT", "/manifests/sha256:").then("GET", "/blobs/sha256:");
 
 #[rustfmt::skip]
-const SAVES: [Case; 7] = [
+const SAVES: [Case; 8] = [
+    case("read",        Work::Save, Side::Before, At::registry("POST", "/blobs/uploads/")),
+    case("read",        Work::Save, Side::After,  At::registry("POST", "/blobs/uploads/")),
+    case("read",        Work::Save, Side::Before, At::registry("PATCH", "/blobs/uploads/")),
+    case("read",        Work::Save, Side::After,  At::registry("PUT", "/blobs/uploads/")),
     case("freeze",      Work::Save, Side::After,  At::docker("POST", "/containers/{id}/pause")).seen_through(),
-    case("read",        Work::Save, Side::After,  At::docker("POST", "/commit?")),
     case("thaw",        Work::Save, Side::Before, At::docker("POST", "/containers/{id}/unpause")).seen_through(),
-    case("upload",      Work::Save, Side::Before, At::registry("PATCH", "/blobs/uploads/")),
     case("finish",      Work::Save, Side::After,  MANIFEST),
-    case("clean-up",    Work::Save, Side::Before, At::registry("DELETE", "/manifests/sha256:")).seen_through(),
     case("tag",         Work::Save, Side::Before, At::registry("PUT", "/manifests/{tag}")).seen_through(),
 ];
 
 #[rustfmt::skip]
 const SAVES_THEN_DELETES: [Case; 9] = [
+    case("read",        Work::SaveThenDelete, Side::Before, At::registry("PATCH", "/blobs/uploads/")),
     case("freeze",      Work::SaveThenDelete, Side::Before, At::docker("POST", "/containers/{id}/pause")).seen_through(),
-    case("read",        Work::SaveThenDelete, Side::Before, At::docker("POST", "/commit?")),
-    case("read",        Work::SaveThenDelete, Side::After,  At::docker("POST", "/commit?")),
-    case("upload",      Work::SaveThenDelete, Side::After,  At::registry("PUT", "/blobs/uploads/")),
+    case("freeze",      Work::SaveThenDelete, Side::After,  At::docker("POST", "/containers/{id}/pause")).seen_through(),
     case("finish",      Work::SaveThenDelete, Side::Before, MANIFEST),
     case("verify",      Work::SaveThenDelete, Side::Before, VERIFY),
     case("tag",         Work::SaveThenDelete, Side::After,  At::registry("PUT", "/manifests/{tag}")).seen_through(),
+    case("last look",   Work::SaveThenDelete, Side::Before, FROZEN.then("GET", "/containers/{id}/json")).seen_through(),
     case("delete",      Work::SaveThenDelete, Side::Before, At::docker("DELETE", "/containers/{id}")).seen_through(),
     case("delete",      Work::SaveThenDelete, Side::After,  At::docker("DELETE", "/containers/{id}")).seen_through(),
 ];
 
 #[rustfmt::skip]
-const OTHERS: [Case; 10] = [
-    case("pull",        Work::LaunchSaved, Side::Before, At::docker("POST", "/images/create?")),
+const OTHERS: [Case; 13] = [
+    case("restore",     Work::LaunchSaved, Side::Before, At::registry("GET", "/manifests/sha256:")),
+    case("restore",     Work::LaunchSaved, Side::After,  At::docker("POST", "/containers/create?")).seen_through(),
+    case("restore",     Work::LaunchSaved, Side::Before, At::docker("POST", "/containers/create?").then("GET", "/json")).seen_through(),
+    case("start",       Work::LaunchSaved, Side::After,  At::docker("POST", "/start")).seen_through(),
     case("create",      Work::Launch, Side::Before, At::docker("POST", "/containers/create?")).seen_through(),
     case("create",      Work::Launch, Side::After,  At::docker("POST", "/containers/create?")).seen_through(),
     case("start",       Work::Launch, Side::Before, At::docker("POST", "/start")).seen_through(),
@@ -114,9 +119,20 @@ const OTHERS: [Case; 10] = [
     case("manifest",    Work::DeleteImage, Side::After,  At::registry("DELETE", "/manifests/sha256:")).seen_through(),
 ];
 
+/// What is different where Docker commits, pushes and pulls.
+#[rustfmt::skip]
+const BY_ENGINE: [Case; 6] = [
+    case("read",        Work::Save, Side::After,  At::docker("POST", "/commit?")),
+    case("upload",      Work::Save, Side::Before, At::registry("PATCH", "/blobs/uploads/")),
+    case("clean-up",    Work::Save, Side::Before, At::registry("DELETE", "/manifests/sha256:")).seen_through(),
+    case("read",        Work::SaveThenDelete, Side::Before, At::docker("POST", "/commit?")),
+    case("upload",      Work::SaveThenDelete, Side::After,  At::registry("PUT", "/blobs/uploads/")),
+    case("pull",        Work::LaunchSaved, Side::Before, At::docker("POST", "/images/create?")),
+];
+
 /// Failures that this suite injects on each pair: every row by `kill -9`, most by SIGTERM, and the two at the end.
 pub(crate) fn cases() -> usize {
-    let rows = || SAVES.iter().chain(&SAVES_THEN_DELETES).chain(&OTHERS);
+    let rows = || SAVES.iter().chain(&SAVES_THEN_DELETES).chain(&OTHERS).chain(&BY_ENGINE);
     rows().count() + rows().filter(|case| case.is_for(End::Term)).count() + 2
 }
 
@@ -127,36 +143,46 @@ mothball_tests::on_both_pairs!(
     stopped_in_each_step_of_a_save,
     stopped_in_each_step_of_a_save_then_delete,
     stopped_in_each_step_of_other_jobs,
+    killed_where_docker_engine_saves,
+    stopped_where_docker_engine_saves,
     the_next_worker_thaws_when_the_guard_died_too,
     a_worker_that_slept_through_its_lease_deletes_nothing,
 );
 
 async fn killed_in_each_step_of_a_save(pair: Pair) -> Result<()> {
-    each(pair, &SAVES, End::Kill).await
+    each(options(pair), &SAVES, End::Kill).await
 }
 
 async fn killed_in_each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
-    each(pair, &SAVES_THEN_DELETES, End::Kill).await
+    each(options(pair), &SAVES_THEN_DELETES, End::Kill).await
 }
 
 async fn killed_in_each_step_of_other_jobs(pair: Pair) -> Result<()> {
-    each(pair, &OTHERS, End::Kill).await
+    each(options(pair), &OTHERS, End::Kill).await
 }
 
 async fn stopped_in_each_step_of_a_save(pair: Pair) -> Result<()> {
-    each(pair, &SAVES, End::Term).await
+    each(options(pair), &SAVES, End::Term).await
 }
 
 async fn stopped_in_each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
-    each(pair, &SAVES_THEN_DELETES, End::Term).await
+    each(options(pair), &SAVES_THEN_DELETES, End::Term).await
 }
 
 async fn stopped_in_each_step_of_other_jobs(pair: Pair) -> Result<()> {
-    each(pair, &OTHERS, End::Term).await
+    each(options(pair), &OTHERS, End::Term).await
 }
 
-async fn each(pair: Pair, cases: &[Case], end: End) -> Result<()> {
-    let mut system = options(pair).start().await?;
+async fn killed_where_docker_engine_saves(pair: Pair) -> Result<()> {
+    each(by_engine(options(pair)), &BY_ENGINE, End::Kill).await
+}
+
+async fn stopped_where_docker_engine_saves(pair: Pair) -> Result<()> {
+    each(by_engine(options(pair)), &BY_ENGINE, End::Term).await
+}
+
+async fn each(options: Options, cases: &[Case], end: End) -> Result<()> {
+    let mut system = options.start().await?;
     for (number, case) in cases.iter().enumerate().filter(|(_, case)| case.is_for(end)) {
         let began = Instant::now();
         let name = format!("c{number}");
@@ -170,7 +196,7 @@ async fn each(pair: Pair, cases: &[Case], end: End) -> Result<()> {
                 system.worker().log()
             )
         })?;
-        println!("{pair:?} {end:?} {:?} {:?} {}: {:?}", case.work, case.side, case.name, began.elapsed());
+        println!("{end:?} {:?} {:?} {}: {:?}", case.work, case.side, case.name, began.elapsed());
     }
     Ok(())
 }
@@ -324,8 +350,8 @@ async fn the_next_worker_thaws_when_the_guard_died_too(pair: Pair) -> Result<()>
     let mut system = options(pair).env("MOTHBALL_JOBS__MAX_ATTEMPTS", "1").start().await?;
     let api = system.operator()?;
     let (container, docker_id) = launch(&system, "both").await?;
-    let commit = At::docker("POST", "/commit?").rule(&docker_id, "tag");
-    let gate = proxy(&system, Way::Docker)?.hold(commit);
+    let frozen = FROZEN.then("GET", "/events?").rule(&docker_id, "tag");
+    let gate = proxy(&system, Way::Docker)?.hold(frozen);
     let job = save(&api, &container, "tag", "delete").await?;
     gate.reached(SOON).await?;
     let guard = guard_of(&docker_id).context("find the guard")?;
@@ -354,7 +380,7 @@ async fn a_worker_that_slept_through_its_lease_deletes_nothing(pair: Pair) -> Re
     let api = system.operator()?;
     let (container, docker_id) = launch(&system, "sleeper").await?;
     // The last look at the container before the lease is asked for.
-    let look = At::docker("POST", "/push?").then("GET", "/containers/{id}/json").rule(&docker_id, "tag");
+    let look = FROZEN.then("GET", "/containers/{id}/json").rule(&docker_id, "tag");
     let gate = proxy(&system, Way::Docker)?.hold(look);
     let job = save(&api, &container, "tag", "delete").await?;
     gate.reached(SOON).await?;
@@ -379,12 +405,10 @@ async fn a_worker_that_slept_through_its_lease_deletes_nothing(pair: Pair) -> Re
         ensure!(done["attempt"] == 2 && events(&done, "claimed") == 2, "{done:#}");
     }
     let attempts = done["attempt"].as_u64().unwrap_or_default() as usize;
-    let commits = docker.requests();
-    let commits =
-        commits.iter().filter(|r| r.path.contains("/commit?") && r.path.contains(&docker_id)).count();
+    let freezes = docker.count("POST", &format!("/containers/{docker_id}/pause"));
     ensure!(
-        commits == attempts,
-        "{commits} commits in {attempts} attempts: an attempt removed what another had read"
+        freezes == attempts,
+        "{freezes} freezes in {attempts} attempts: an attempt removed what another had read"
     );
     ensure!(is_frozen(&system, &docker_id).await?.is_none(), "it was not deleted");
     ensure!(

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use mothball_harness::http::Api;
-use mothball_harness::proxy::Proxy;
-use mothball_harness::system::{BASE, JOB_LIMIT, Pair, System};
+use mothball_harness::proxy::{Gate, Proxy};
+use mothball_harness::system::{BASE, JOB_LIMIT, Options, Pair, System};
 use mothball_tests::flow::{self, Launched, save_and_delete};
 use mothball_tests::image::{read_back, tagged};
 use mothball_tests::writers::{Witness, Writers};
 use mothball_tests::{moments, on_both_pairs, soak};
 use serde_json::json;
+
+use crate::faults::by_engine;
 
 on_both_pairs!(
     the_last_line_is_in_the_image_round_after_round,
@@ -22,8 +24,17 @@ on_both_pairs!(
 const LIMIT: Duration = Duration::from_mins(1);
 
 async fn the_last_line_is_in_the_image_round_after_round(pair: Pair) -> Result<()> {
+    rounds(System::options(pair)).await
+}
+
+#[tokio::test]
+async fn the_last_line_is_in_the_image_where_docker_engine_saves() -> Result<()> {
+    rounds(by_engine(System::options(Pair::Embedded))).await
+}
+
+async fn rounds(options: Options) -> Result<()> {
     let witness = Witness::new()?;
-    let system = System::options(pair).configuration(&witness.configuration()).start().await?;
+    let system = options.configuration(&witness.configuration()).start().await?;
     let (api, engine) = (system.operator()?, system.dockerd());
     let writers = witness.writers("rounds");
     let mut container = flow::launch(&api, "box", BASE).await?;
@@ -63,6 +74,12 @@ impl<'a> Case<'a> {
 
     fn registry(&self) -> Result<&'a Proxy> {
         Ok(&self.system.proxies.as_ref().context("find the proxies")?.registry)
+    }
+
+    /// Holds what is brought into the registry once the container is frozen.
+    fn hold_frozen_upload(&self) -> Result<Gate> {
+        let docker = self.system.nodes[0].socket.as_ref().context("find the proxies")?;
+        Ok(self.registry()?.hold(moments::frozen_upload(docker).times(1)))
     }
 
     /// Asks for save-then-delete under the case's own tag.
@@ -111,8 +128,7 @@ async fn nothing_is_lost_while_the_registry_is_slow_or_a_proof_fails(pair: Pair)
 
 async fn slow_registry(case: &Case<'_>) -> Result<()> {
     let registry = case.registry()?;
-    let (upload, proof) =
-        (registry.hold(moments::upload().times(1)), registry.hold(moments::proof().times(1)));
+    let (upload, proof) = (case.hold_frozen_upload()?, registry.hold(moments::proof().times(1)));
     let job = case.save_then_delete().await?;
     upload.reached(LIMIT).await?;
     case.is_frozen().await?;
@@ -150,7 +166,7 @@ async fn nothing_is_lost_by_cancel_protection_or_a_stranger_who_thaws(pair: Pair
 
 /// A cancel during the upload: thawed, nothing deleted, no tag.
 async fn cancelled(case: &Case<'_>) -> Result<()> {
-    let upload = case.registry()?.hold(moments::upload().times(1));
+    let upload = case.hold_frozen_upload()?;
     let job = case.save_then_delete().await?;
     upload.reached(LIMIT).await?;
     case.is_frozen().await?;
@@ -166,7 +182,7 @@ async fn cancelled(case: &Case<'_>) -> Result<()> {
 
 /// Protected while it is saved: the image is there, and so is the container.
 async fn protected(case: &Case<'_>) -> Result<()> {
-    let upload = case.registry()?.hold(moments::upload().times(1));
+    let upload = case.hold_frozen_upload()?;
     let job = case.save_then_delete().await?;
     upload.reached(LIMIT).await?;
     let protect = async |on: bool| {
@@ -190,7 +206,7 @@ async fn protected(case: &Case<'_>) -> Result<()> {
 /// Somebody else lets the container run during the upload and freezes it again: the attempt fails, the container stays.
 async fn thawed(case: &Case<'_>) -> Result<()> {
     let (engine, docker_id) = (case.system.dockerd(), case.container.docker_id.as_str());
-    let upload = case.registry()?.hold(moments::upload().times(1));
+    let upload = case.hold_frozen_upload()?;
     let job = case.save_then_delete().await?;
     upload.reached(LIMIT).await?;
     case.is_frozen().await?;

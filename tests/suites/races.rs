@@ -21,7 +21,9 @@ use crate::faults::{
 
 /// Short, so that a worker can sleep for longer.
 const LEASE: Duration = Duration::from_secs(2);
-const PUSH: At = At::docker("POST", "/push?");
+const UPLOAD: At = At::registry("POST", "/blobs/uploads/");
+/// The last look at a container before it is removed.
+const LAST_LOOK: At = At::docker("POST", "/pause").then("GET", "/containers/{id}/json");
 
 fn impatient(pair: Pair) -> Options {
     options(pair).env("MOTHBALL_JOBS__LEASE", "2s")
@@ -115,7 +117,7 @@ async fn a_sleeper_that_wakes_up_in_time_goes_on(pair: Pair) -> Result<()> {
     let mut system = impatient(pair).start().await?;
     let api = system.operator()?;
     let (container, docker_id) = launch(&system, "box").await?;
-    let gate = proxy(&system, PUSH.way)?.hold(PUSH.rule("", ""));
+    let gate = proxy(&system, UPLOAD.way)?.hold(UPLOAD.rule("", ""));
     let job = save(&api, &container, "v1", "delete").await?;
     gate.reached(JOB_LIMIT).await?;
     let scheduler = system.scheduler.as_mut();
@@ -143,11 +145,11 @@ async fn a_sleeper_loses_cleanly() -> Result<()> {
     let mut system = impatient(Pair::Servers).start().await?;
     #[rustfmt::skip]
     let cases = [
-        ("upload",      "keep",   PUSH),
+        ("upload",      "keep",   UPLOAD),
         ("verify",      "keep",   At::registry("PUT", "/manifests/sha256:").then("GET", "/blobs/sha256:")),
         ("upload",      "delete", At::registry("PUT", "/manifests/sha256:")),
         ("verify",      "delete", At::registry("PUT", "/manifests/sha256:").then("GET", "/blobs/sha256:")),
-        ("last look",   "delete", PUSH.then("GET", "/containers/{id}/json")),
+        ("last look",   "delete", LAST_LOOK),
     ];
     for (number, (name, then, at)) in cases.into_iter().enumerate() {
         let slept = sleeper(&mut system, number, then, at).await;
@@ -160,7 +162,7 @@ async fn sleeper(system: &mut System, number: usize, then: &str, at: At) -> Resu
     let api = system.operator()?;
     let tag = format!("v{number}");
     let (container, docker_id) = launch(system, &format!("box{number}")).await?;
-    let (docker, registry) = (proxy(system, PUSH.way)?, proxy(system, At::registry("", "").way)?);
+    let (docker, registry) = (proxy(system, LAST_LOOK.way)?, proxy(system, At::registry("", "").way)?);
     docker.forget();
     registry.forget();
     let gate = proxy(system, at.way)?.hold(at.rule(&docker_id, &tag));
@@ -191,7 +193,7 @@ async fn sleeper(system: &mut System, number: usize, then: &str, at: At) -> Resu
     ensure!(digest_of_tag(system, &tag).await?.as_deref() == image["digest"].as_str(), "{image:#}");
     let registry = proxy(system, At::registry("", "").way)?;
     assert_eq!(registry.count("PUT", &format!("/manifests/{tag}")), 1 + recorded, "moves of the tag");
-    let deletions = proxy(system, PUSH.way)?.count("DELETE", &format!("/containers/{docker_id}"));
+    let deletions = proxy(system, LAST_LOOK.way)?.count("DELETE", &format!("/containers/{docker_id}"));
     assert_eq!(deletions, usize::from(then == "delete"), "removals of the container");
     let status = if then == "delete" { "absent" } else { "running" };
     assert_eq!(flow::status(system.dockerd(), &docker_id).await?, status);
@@ -277,7 +279,7 @@ async fn a_sleeper_of_two_nodes(system: &System, api: &Api, container: &str) -> 
 async fn a_sleeper_takes_nothing_from_its_successor() -> Result<()> {
     let system = impatient(Pair::Servers).start().await?;
     let api = system.operator()?;
-    let docker = proxy(&system, PUSH.way)?;
+    let docker = proxy(&system, LAST_LOOK.way)?;
     let gate = docker.hold(Rule::on("POST", "/start").times(1));
     let body = json!({"name": "box", "image": BASE, "flavor": "cpu-small"});
     let job = api.post("/v1/containers", &body).await?.job_id(202)?;
@@ -399,14 +401,15 @@ async fn life(system: &System, number: usize) -> Result<()> {
     let api = system.operator()?;
     let name = format!("box{number}");
     let (container, docker_id) = launch(system, &name).await?;
-    let docker = proxy(system, PUSH.way)?;
-    docker.inject(Rule::on("POST", "/commit?").times(1), Fault::answer(500, r#"{"message":"injected"}"#));
+    let docker = proxy(system, LAST_LOOK.way)?;
+    docker.inject(Rule::on("POST", "/pause").times(1), Fault::answer(500, r#"{"message":"injected"}"#));
     let kept = save(&api, &container, &format!("k{number}"), "keep").await?;
     let kept = api.wait_success(&kept, Duration::from_secs(30)).await?;
     docker.clear();
     ensure!(kept["attempt"] == 2 && events(&kept, "lease_expired") == 0, "{kept:#}");
     // Held for longer than its lease: it is renewed in time.
-    let gate = docker.hold(PUSH.rule("", ""));
+    let registry = proxy(system, UPLOAD.way)?;
+    let gate = registry.hold(UPLOAD.rule("", ""));
     let gone = save(&api, &container, &format!("d{number}"), "delete").await?;
     gate.reached(JOB_LIMIT).await?;
     let since = Instant::now();

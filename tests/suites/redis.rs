@@ -26,11 +26,16 @@ struct Moment {
     kept: bool,
 }
 
-const LOOK: At = At::docker("POST", "/push?").then("GET", "/containers/{id}/json");
+const LOOK: At = At::docker("POST", "/containers/{id}/pause").then("GET", "/containers/{id}/json");
 
 const MOMENTS: [Moment; 5] = [
     Moment { name: "queued", at: None, after: false, kept: true },
-    Moment { name: "read", at: Some(At::docker("POST", "/commit?")), after: false, kept: true },
+    Moment {
+        name: "freeze",
+        at: Some(At::docker("POST", "/containers/{id}/pause")),
+        after: false,
+        kept: true,
+    },
     Moment { name: "upload", at: Some(At::registry("PATCH", "/blobs/uploads/")), after: false, kept: true },
     Moment { name: "before-delete", at: Some(LOOK), after: false, kept: true },
     Moment {

@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use mothball_harness::http::Api;
 use mothball_harness::proxy::{Fault, Rule};
 use mothball_harness::registry::Registry;
-use mothball_harness::system::{JOB_LIMIT, Pair, System};
+use mothball_harness::system::{JOB_LIMIT, Options, Pair, System};
 use serde_json::{Value, json};
 
 use crate::faults::{
-    At, SOON, Way, assert_clean, digest_of_tag, give_up, is_frozen, launch, options, proxy, save, saved_note,
+    At, SOON, Way, assert_clean, by_engine, digest_of_tag, give_up, is_frozen, launch, options, proxy, save,
+    saved_note,
 };
 
 /// What happens to a request.
@@ -106,15 +107,15 @@ mothball_tests::on_both_pairs!(
 );
 
 async fn errors_and_broken_lines(pair: Pair) -> Result<()> {
-    each(pair, &ANSWERS).await
+    each(options(pair), &ANSWERS).await
 }
 
 async fn pushes_that_fail_behind_a_200(pair: Pair) -> Result<()> {
-    each(pair, &PUSHES).await
+    each(by_engine(options(pair)), &PUSHES).await
 }
 
-async fn each(pair: Pair, rows: &[Row]) -> Result<()> {
-    let mut system = options(pair).env("MOTHBALL_JOBS__MAX_ATTEMPTS", "3").start().await?;
+async fn each(options: Options, rows: &[Row]) -> Result<()> {
+    let mut system = options.env("MOTHBALL_JOBS__MAX_ATTEMPTS", "3").start().await?;
     let api = system.operator()?;
     let (container, docker_id) = launch(&system, "box").await?;
     for row in rows {
@@ -124,7 +125,7 @@ async fn each(pair: Pair, rows: &[Row]) -> Result<()> {
             Failed(..) => fail(&system, &api, row).await,
         };
         done.with_context(|| format!("{}; the worker's log:\n{}", row.0, system.worker().log()))?;
-        println!("{pair:?} {}: {:?}", row.0, began.elapsed());
+        println!("{}: {:?}", row.0, began.elapsed());
     }
     Ok(())
 }
@@ -236,7 +237,7 @@ async fn out_of_disk(pair: Pair) -> Result<()> {
     let api = system.operator()?;
     let (container, docker_id) = launch(&system, "box").await?;
 
-    let gate = proxy(&system, Way::Registry)?.hold(PUSHED.rule(&docker_id, "full"));
+    let gate = proxy(&system, Way::Registry)?.hold(MANIFEST.rule(&docker_id, "full"));
     let job = save(&api, &container, "full", "delete").await?;
     gate.reached(SOON).await?;
     let filler = system.registry.directory().join("data/filler");
@@ -255,13 +256,21 @@ async fn out_of_disk(pair: Pair) -> Result<()> {
     assert_clean(&system).await
 }
 
-/// A push that the registry's disk has no room for. Docker itself tries it five times, which takes most of a minute, so only
-/// once.
 #[tokio::test]
 async fn no_room_for_the_layers() -> Result<()> {
+    too_large_for_the_registry(options(Pair::Embedded)).await
+}
+
+/// Docker itself tries it five times, which takes most of a minute, so only once.
+#[tokio::test]
+async fn no_room_for_the_layers_that_docker_pushes() -> Result<()> {
+    too_large_for_the_registry(by_engine(options(Pair::Embedded))).await
+}
+
+/// Layers that the registry's disk has no room for.
+async fn too_large_for_the_registry(options: Options) -> Result<()> {
     let small = Registry::options().disk_mib(4);
-    let options = options(Pair::Embedded).registry(small).env("MOTHBALL_JOBS__MAX_ATTEMPTS", "1");
-    let system = options.start().await?;
+    let system = options.registry(small).env("MOTHBALL_JOBS__MAX_ATTEMPTS", "1").start().await?;
     let api = system.operator()?;
     let (container, docker_id) = launch(&system, "box").await?;
     system.dockerd().sh(&docker_id, "head -c 8000000 /dev/urandom > /big").await?;
@@ -307,7 +316,7 @@ async fn a_wrong_password_fails_fast_and_is_shown_nowhere(pair: Pair) -> Result<
 
     // The right one helps without a restart, and is no more to be seen.
     std::fs::write(file.path(), format!("{RIGHT}\n"))?;
-    let push = proxy(&system, Way::Docker)?.hold(PUSH.rule(&docker_id, "secret"));
+    let push = proxy(&system, Way::Registry)?.hold(UPLOAD.rule(&docker_id, "secret"));
     api.post(&format!("/v1/jobs/{job}/retry"), &json!({})).await?;
     push.reached(SOON).await?;
     places.push(("a command line", command_lines()?));

@@ -8,12 +8,13 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use mothball_harness::http::Api;
 use mothball_harness::proxy::{Fault, Proxy};
-use mothball_harness::system::{BASE, JOB_LIMIT, Pair, System};
+use mothball_harness::system::{BASE, JOB_LIMIT, Options, Pair, System};
 use mothball_tests::flow::{self, Launched};
 use serde_json::{Value, json};
 
 use crate::faults::{
-    At, Way, assert_clean, digest_of_tag, events, launch, options, proxy, save, saved_note, tags, write,
+    At, Way, assert_clean, by_engine, digest_of_tag, events, launch, options, proxy, save, saved_note, tags,
+    write,
 };
 
 /// What happens to one request.
@@ -40,41 +41,51 @@ const fn step(name: &'static str, at: At, lost: u32, refused: u32) -> Step {
 
 const CARRIER: At = At::docker("POST", "/containers/create?name=mothball-carrier");
 const PUSH: At = At::docker("POST", "/push?");
+const FREEZE: At = At::docker("POST", "/containers/{id}/pause");
 const MANIFEST: At = At::registry("PUT", "/manifests/sha256:");
 
 // Docker's calls are repeated only where that is known to be harmless, by another attempt otherwise; the registry's calls are
 // repeated within the attempt; a thaw is repeated until it holds.
 #[rustfmt::skip]
-const SAVE: [Step; 17] = [
+const SAVE: [Step; 13] = [
     step("preflight: look",       At::docker("GET", "/containers/{id}/json"),              2, 2),
     step("preflight: registry",   At::registry("GET", "/v2/"),                             1, 1),
-    step("preflight: image",      At::docker("GET", "/images/"),                           2, 2),
+    step("read: begin",           At::registry("POST", "/blobs/uploads/"),                 1, 1),
+    step("read: send",            At::registry("PATCH", "/blobs/uploads/"),                1, 1),
+    step("read: end",             At::registry("PUT", "/blobs/uploads/"),                  1, 1),
     step("read: watch",           At::docker("GET", "/events?"),                           2, 2),
-    step("read: freeze",          At::docker("POST", "/containers/{id}/pause"),            1, 2),
+    step("read: freeze",          FREEZE,                                                  1, 2),
+    step("read: watch frozen",    FREEZE.then("GET", "/events?"),                          2, 2),
+    step("read: look frozen",     FREEZE.then("GET", "/containers/{id}/json"),             2, 2),
+    step("read: thaw",            At::docker("POST", "/containers/{id}/unpause"),          1, 1),
+    step("finish: manifest",      MANIFEST,                                                1, 1),
+    step("verify: blobs",         MANIFEST.then("GET", "/blobs/sha256:"),                  1, 1),
+    step("tag",                   At::registry("PUT", "/manifests/{tag}"),                 1, 1),
+];
+
+#[rustfmt::skip]
+const SAVE_THEN_DELETE: [Step; 7] = [
+    step("read: send",            At::registry("PATCH", "/blobs/uploads/"),                1, 1),
+    step("read: freeze",          FREEZE,                                                  1, 2),
+    step("finish: manifest",      MANIFEST,                                                1, 1),
+    step("verify: blobs",         MANIFEST.then("GET", "/blobs/sha256:"),                  1, 1),
+    step("tag",                   At::registry("PUT", "/manifests/{tag}"),                 1, 1),
+    step("delete: last look",     FREEZE.then("GET", "/containers/{id}/json"),             2, 2),
+    step("delete: remove",        At::docker("DELETE", "/containers/{id}"),                2, 2),
+];
+
+/// What is different where Docker commits, pushes and pulls.
+#[rustfmt::skip]
+const SAVE_BY_ENGINE: [Step; 9] = [
+    step("preflight: image",      At::docker("GET", "/images/"),                           2, 2),
     step("read: commit",          At::docker("POST", "/commit?"),                          2, 2),
     step("read: carrier",         CARRIER,                                                 2, 2),
     step("read: commit again",    CARRIER.then("POST", "/commit?"),                        2, 2),
     step("read: drop carrier",    CARRIER.then("DELETE", "mothball-carrier"),              2, 2),
-    step("read: thaw",            At::docker("POST", "/containers/{id}/unpause"),          1, 1),
     step("upload: name",          At::docker("POST", "/tag?"),                             2, 2),
     step("upload: push",          PUSH,                                                    2, 2),
-    step("finish: manifest",      MANIFEST,                                                1, 1),
     step("finish: clean up",      At::registry("DELETE", "/manifests/sha256:"),            1, 1),
-    step("verify: blobs",         MANIFEST.then("GET", "/blobs/sha256:"),                  1, 1),
-    step("tag",                   At::registry("PUT", "/manifests/{tag}"),                 1, 1),
-    step("leave nothing",         PUSH.then("DELETE", "/images/"),                     1, 1),
-];
-
-#[rustfmt::skip]
-const SAVE_THEN_DELETE: [Step; 8] = [
-    step("read: freeze",          At::docker("POST", "/containers/{id}/pause"),            1, 2),
-    step("read: commit",          At::docker("POST", "/commit?"),                          2, 2),
-    step("upload: push",          PUSH,                                                    2, 2),
-    step("finish: manifest",      MANIFEST,                                                1, 1),
-    step("verify: blobs",         MANIFEST.then("GET", "/blobs/sha256:"),                  1, 1),
-    step("tag",                   At::registry("PUT", "/manifests/{tag}"),                 1, 1),
-    step("delete: last look",     PUSH.then("GET", "/containers/{id}/json"),           2, 2),
-    step("delete: remove",        At::docker("DELETE", "/containers/{id}"),                2, 2),
+    step("leave nothing",         PUSH.then("DELETE", "/images/"),                         1, 1),
 ];
 
 #[rustfmt::skip]
@@ -85,7 +96,15 @@ const LAUNCH: [Step; 4] = [
     step("ready",                 At::docker("POST", "/start").then("GET", "/json"),       2, 2),
 ];
 
-const LAUNCH_SAVED: [Step; 1] = [step("fetch: pull", At::docker("POST", "/images/create?"), 2, 2)];
+#[rustfmt::skip]
+const LAUNCH_SAVED: [Step; 4] = [
+    step("fetch: manifest",       At::registry("GET", "/manifests/sha256:"),               1, 1),
+    step("fetch: blobs",          At::registry("GET", "/blobs/sha256:"),                   1, 1),
+    step("fetch: create",         At::docker("POST", "/containers/create?"),               2, 2),
+    step("start",                 At::docker("POST", "/start"),                            2, 2),
+];
+
+const LAUNCH_BY_ENGINE: [Step; 1] = [step("fetch: pull", At::docker("POST", "/images/create?"), 2, 2)];
 
 #[rustfmt::skip]
 const DELETE: [Step; 3] = [
@@ -110,14 +129,15 @@ const START: [Step; 2] = [
 /// Failures that these tables inject on one pair.
 pub(crate) fn cases() -> usize {
     let rows = [&SAVE[..], &SAVE_THEN_DELETE, &LAUNCH, &LAUNCH_SAVED, &DELETE, &DELETE_IMAGE, &STOP, &START];
-    2 * rows.iter().map(|steps| steps.len()).sum::<usize>()
+    let by_engine = [&SAVE_BY_ENGINE[..], &LAUNCH_BY_ENGINE];
+    2 * rows.iter().chain(&by_engine).map(|steps| steps.len()).sum::<usize>()
 }
 
 mothball_tests::on_both_pairs!(each_step_of_a_save, each_step_of_a_save_then_delete, each_step_of_other_jobs);
 
-async fn start(pair: Pair) -> Result<System> {
+async fn start(options: Options) -> Result<System> {
     // One report at the start and no more: a request of the heartbeat must not meet what is meant for a job.
-    let options = options(pair)
+    let options = options
         .env("MOTHBALL_WORKER__HEARTBEAT", "20m")
         .env("MOTHBALL_WORKER__ALIVE_WITHIN", "1h")
         .env("MOTHBALL_WORKER__CONCURRENCY", "1");
@@ -125,34 +145,48 @@ async fn start(pair: Pair) -> Result<System> {
 }
 
 async fn each_step_of_a_save(pair: Pair) -> Result<()> {
-    let system = start(pair).await?;
+    saves(&start(options(pair)).await?, &SAVE).await
+}
+
+#[tokio::test]
+async fn each_step_where_docker_engine_saves() -> Result<()> {
+    let system = start(by_engine(options(Pair::Embedded))).await?;
+    saves(&system, &SAVE_BY_ENGINE).await?;
+    let (source, _) = launch(&system, "source").await?;
+    launches(&system, &source, &LAUNCH_BY_ENGINE).await?;
+    assert_clean(&system).await
+}
+
+/// Saves a container once for each step and way to be upset, and keeps it.
+async fn saves(system: &System, steps: &[Step]) -> Result<()> {
     let api = system.operator()?;
     // With a variable of the launcher's, which a save takes out by way of an empty container.
     let body = json!({"name": "box", "image": BASE, "flavor": "cpu-small", "env": {"KEY": "value"}});
     let Launched { id: container, docker_id, .. } = flow::launch_as(&api, &body).await?;
-    write(&system, &docker_id, "box").await?;
-    for_each(&SAVE, async |number, step, upset| {
+    write(system, &docker_id, "box").await?;
+    for_each(steps, async |number, step, upset| {
         let tag = format!("t{number}-{upset:?}").to_lowercase();
-        let ready = arrange(&system, step, upset, &docker_id, &tag)?;
+        system.dockerd().sh(&docker_id, "echo more >> /more").await?;
+        let ready = arrange(system, step, upset, &docker_id, &tag)?;
         let job = save(&api, &container, &tag, "keep").await?;
         let job = ready.end(&api, &job).await?;
-        same("the tag", digest_of_tag(&system, &tag).await?.as_deref(), job["digest"].as_str())?;
-        same("containers", states(&system, &container).await?, ["running"])
+        same("the tag", digest_of_tag(system, &tag).await?.as_deref(), job["digest"].as_str())?;
+        same("containers", states(system, &container).await?, ["running"])
     })
     .await?;
     let images = api.get("/v1/images?limit=200").await?.expect(200)?;
     let images = images["items"].as_array().context("no list")?;
-    assert_eq!(images.len(), SAVE.len() * 2);
-    assert_eq!(users_tags(&system).await?, SAVE.len() * 2, "the registry has tags that nobody asked for");
+    assert_eq!(images.len(), steps.len() * 2);
+    assert_eq!(users_tags(system).await?, steps.len() * 2, "the registry has tags that nobody asked for");
     for image in images.iter().step_by(8) {
         let name = format!("base:{}", image["tag"].as_str().unwrap_or_default());
-        assert_eq!(saved_note(&system, &api, &name).await?, "box");
+        assert_eq!(saved_note(system, &api, &name).await?, "box");
     }
-    assert_clean(&system).await
+    assert_clean(system).await
 }
 
 async fn each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
-    let system = start(pair).await?;
+    let system = start(options(pair)).await?;
     let api = system.operator()?;
     for_each(&SAVE_THEN_DELETE, async |number, step, upset| {
         let tag = format!("t{number}-{upset:?}").to_lowercase();
@@ -172,7 +206,7 @@ async fn each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
 }
 
 async fn each_step_of_other_jobs(pair: Pair) -> Result<()> {
-    let system = start(pair).await?;
+    let system = start(options(pair)).await?;
     let api = system.operator()?;
     for_each(&LAUNCH, async |number, step, upset| {
         let ready = arrange(&system, step, upset, "", "")?;
@@ -180,14 +214,7 @@ async fn each_step_of_other_jobs(pair: Pair) -> Result<()> {
     })
     .await?;
     let (source, source_id) = launch(&system, "source").await?;
-    for_each(&LAUNCH_SAVED, async |_, step, upset| {
-        let tag = format!("v-{upset:?}").to_lowercase();
-        let job = save(&api, &source, &tag, "keep").await?;
-        api.wait_success(&job, JOB_LIMIT).await?;
-        let ready = arrange(&system, step, upset, "", "")?;
-        launched_once(&system, &api, ready, &tag, &format!("base:{tag}")).await.map(drop)
-    })
-    .await?;
+    launches(&system, &source, &LAUNCH_SAVED).await?;
     for (steps, action, state) in [(&STOP[..], "stop", "stopped"), (&START[..], "start", "ready")] {
         for_each(steps, async |_, step, upset| {
             // Each time from the other state.
@@ -229,6 +256,19 @@ async fn each_step_of_other_jobs(pair: Pair) -> Result<()> {
     })
     .await?;
     assert_clean(&system).await
+}
+
+/// Launches what was saved of a container, once for each step and way to be upset.
+async fn launches(system: &System, source: &str, steps: &[Step]) -> Result<()> {
+    let api = system.operator()?;
+    for_each(steps, async |number, step, upset| {
+        let tag = format!("v{number}-{upset:?}").to_lowercase();
+        let job = save(&api, source, &tag, "keep").await?;
+        api.wait_success(&job, JOB_LIMIT).await?;
+        let ready = arrange(system, step, upset, "", "")?;
+        launched_once(system, &api, ready, &tag, &format!("base:{tag}")).await.map(drop)
+    })
+    .await
 }
 
 /// Launches and looks that there is one container, which runs.
