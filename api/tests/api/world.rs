@@ -189,7 +189,7 @@ impl World {
     }
 
     pub(crate) async fn node(&self, node: &str, gpus: u32) {
-        let run = NodeRun { name: name(node), uid: format!("uid-{node}"), instance: "i".into() };
+        let run = Self::run(node);
         let gpu = |index| Gpu { index, uuid: format!("GPU-{index}"), name: "V100".into() };
         let report =
             NodeReport { gpus: (0..gpus).map(gpu).collect(), disk_free_bytes: 7, ..NodeReport::default() };
@@ -289,6 +289,11 @@ impl World {
         };
         let settled = store.settle(id, job.fence, &Outcome::Succeeded(effect)).await.unwrap();
         assert!(matches!(settled, Settled::Done(_)), "{settled:?}");
+    }
+
+    /// The run of a node's worker.
+    pub(crate) fn run(node: &str) -> NodeRun {
+        NodeRun { name: name(node), uid: format!("uid-{node}"), instance: "i".into() }
     }
 
     /// Takes a job as the node's worker does.
