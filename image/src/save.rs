@@ -30,6 +30,9 @@ pub mod source;
 
 mod spool;
 
+#[cfg(test)]
+mod model;
+
 pub use assemble::{Assembled, Parts, Provenance, assemble};
 pub use base::{BaseCache, base_layers};
 pub use codec::Codec;

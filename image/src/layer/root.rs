@@ -8,7 +8,7 @@ use super::entry::Xattr;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Longest list of attribute names and longest value of one that Linux has.
@@ -47,23 +47,14 @@ impl Root {
     }
 }
 
-/// Opens a file by its name in an open directory; refuses symbolic links and never waits for a pipe's other end.
-pub fn open_file(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
-}
-
 /// The attributes of an open file or directory.
 pub fn xattrs_of(fd: BorrowedFd<'_>) -> io::Result<Vec<Xattr>> {
     xattrs(|list| rustix::fs::flistxattr(fd, list), |name, value| rustix::fs::fgetxattr(fd, name, value))
 }
 
-/// The attributes of what cannot be opened (links, devices, pipes), by its name in an open directory.
-pub fn xattrs_at(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<Xattr>> {
-    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name);
-    let path = path.as_slice();
-    xattrs(|list| rustix::fs::llistxattr(path, list), |name, value| rustix::fs::lgetxattr(path, name, value))
+/// The attributes of what cannot be opened (links, devices, pipes), by a path in `/proc/self/fd`.
+pub fn xattrs_of_path(path: &str) -> io::Result<Vec<Xattr>> {
+    xattrs(|list| rustix::fs::listxattr(path, list), |name, value| rustix::fs::getxattr(path, name, value))
 }
 
 /// Reads all attributes with these two calls. One that vanishes between them is left out.

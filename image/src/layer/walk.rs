@@ -3,7 +3,7 @@
 //! Threads take directory after directory: on a cold disk the waits overlap. What vanishes meanwhile is not in the
 //! result, and what changes is seen before or after: a walk of a running container is a draft that the next one mends.
 
-use super::entry::{OPAQUE_XATTR, PATH_BYTES_MAX, Timestamp, WHITEOUT_PREFIX};
+use super::entry::{OPAQUE_NAME, OPAQUE_XATTR, PATH_BYTES_MAX, Timestamp, WHITEOUT_PREFIX};
 use super::root::Root;
 use super::tree::{Kind, Node, NodeId, ROOT, Tree};
 use rustix::fs::{AtFlags, FileType, RawDir, Stat};
@@ -13,6 +13,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+/// Longest path that is taken: an opaque mark in it still has a path that can be unpacked.
+const WALK_PATH_BYTES_MAX: usize = PATH_BYTES_MAX - 1 - OPAQUE_NAME.len();
 /// Threads of a walk: more than cores, since on a cold disk they mostly wait.
 const THREADS: usize = 8;
 /// How many of the paths that were left out are named.
@@ -185,7 +187,12 @@ impl Walk<'_> {
         listing.marks(directory.as_fd())?;
         let mut entries = RawDir::new(&directory, buffer);
         while let Some(entry) = entries.next() {
-            let entry = entry?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                // The directory was removed while it was read.
+                Err(Errno::NOENT) => break,
+                Err(error) => return Err(error.into()),
+            };
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
@@ -217,7 +224,7 @@ impl Walk<'_> {
         let reason = match &node {
             _ if stat.st_dev != self.device => Some(Reason::OtherFileSystem),
             _ if name.starts_with(WHITEOUT_PREFIX) => Some(Reason::WhiteoutName),
-            _ if directory.len() + 1 + name.len() > PATH_BYTES_MAX => Some(Reason::PathTooLong),
+            _ if directory.len() + 1 + name.len() > WALK_PATH_BYTES_MAX => Some(Reason::PathTooLong),
             None => Some(Reason::Socket),
             Some(node) => self.keep.leave_out(&path(), node),
         };
@@ -292,7 +299,8 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV))
 }
 
-fn kind_of(stat: &Stat) -> Option<Kind> {
+/// What `stat` says that something is; nothing of sockets.
+pub(crate) fn kind_of(stat: &Stat) -> Option<Kind> {
     Some(match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Kind::Directory,
         FileType::RegularFile => Kind::File,

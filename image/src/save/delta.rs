@@ -14,7 +14,7 @@ mod walkers;
 use crate::layer::index::{Held, Index, LayerNumber, Mark, Mentions};
 use crate::layer::tree::{Kind, NodeId, ROOT, Tree};
 use links::Links;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use walkers::Beside;
 
 /// Layers by their number.
@@ -81,13 +81,16 @@ impl ChangeSet {
         self.items.iter().map(|item| item.tar_bytes(tree)).sum()
     }
 
-    /// How many bytes of file content are to be read.
+    /// How many bytes of file content are to be read, holes included; of a file with several names once.
     pub fn content_bytes(&self, tree: &Tree) -> u64 {
-        let content = |item: &Item| match item {
-            Item::Entry(id) if tree.node(*id).kind == Kind::File => tree.node(*id).size,
-            _ => 0,
+        let mut linked = HashSet::new();
+        let mut content = |item: &Item| {
+            let Item::Entry(id) = item else { return 0 };
+            let node = tree.node(*id);
+            let again = node.linked && !linked.insert(node.ino);
+            if node.kind == Kind::File && !again { node.size } else { 0 }
         };
-        self.items.iter().map(content).sum()
+        self.items.iter().map(&mut content).sum()
     }
 }
 

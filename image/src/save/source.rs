@@ -8,7 +8,7 @@ mod names;
 
 use super::delta::{ChangeSet, Item};
 use super::slices::Slice;
-use crate::layer::entry::{Entry, Meta, Timestamp, What, Xattr};
+use crate::layer::entry::{Device, Entry, Meta, Timestamp, What, Xattr};
 use crate::layer::root::Root;
 use crate::layer::tar;
 use crate::layer::tree::{Kind, Node, NodeId, ROOT, Tree};
@@ -173,18 +173,15 @@ impl SliceWriter<'_> {
 
     /// Writes a link, a pipe or a device; answers whether it is still there.
     fn special(&mut self, node: &Node, name: &[u8], path: Vec<u8>) -> io::Result<bool> {
-        let directory = self.here()?;
+        let Some(special) = self.here()?.special(name, node.kind)? else { return Ok(false) };
         let what = match node.kind {
-            Kind::Symlink => match directory.link_target(name)? {
-                Some(target) => What::Symlink { target },
-                None => return Ok(false),
-            },
+            Kind::Symlink => What::Symlink { target: special.target },
             Kind::Fifo => What::Fifo,
-            Kind::CharDevice => What::CharDevice(node.device()),
-            _ => What::BlockDevice(node.device()),
+            Kind::CharDevice => What::CharDevice(device_of(&special.stat)),
+            _ => What::BlockDevice(device_of(&special.stat)),
         };
-        let Some(xattrs) = directory.xattrs_at(name)? else { return Ok(false) };
-        self.header(Entry { path, what, meta: node.meta(), xattrs })?;
+        let meta = meta_of(&special.stat);
+        self.header(Entry { path, what, meta, xattrs: special.xattrs })?;
         Ok(true)
     }
 
@@ -249,7 +246,11 @@ impl SliceWriter<'_> {
     }
 }
 
-/// As the file is now: its content is of now, too.
+fn device_of(stat: &Stat) -> Device {
+    Device { major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) }
+}
+
+/// As it is now: its content is of now, too.
 fn meta_of(stat: &Stat) -> Meta {
     let mtime = Timestamp { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 };
     Meta { mode: (stat.st_mode & 0o7777) as u16, uid: stat.st_uid, gid: stat.st_gid, mtime }

@@ -2,6 +2,8 @@
 //! through overlayfs over the layers that were saved, unpacked by GNU tar. Needs root.
 
 mod edits;
+mod races;
 mod rounds;
+mod traps;
 mod view;
 mod world;

@@ -3,6 +3,7 @@
 use crate::edits::{Edit, edit};
 use crate::world::{How, World};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use std::fs;
 use std::path::Path;
 
@@ -23,23 +24,34 @@ fn how() -> impl Strategy<Value = How> {
         .prop_map(|(rewrite, lost, slices_max, calm, frozen)| How { rewrite, lost, slices_max, calm, frozen })
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+/// Cases of one run; a soak has many times as many.
+const CASES: u32 = 24;
+const SOAK_TIMES: u32 = 40;
 
-    #[test]
-    fn each_image_shows_what_its_container_shows(
-        rounds in prop::collection::vec((prop::collection::vec(edit(), 1..12), how()), 1..7)
-    ) {
-        let mut world = World::new(base);
-        for (edits, how) in rounds {
-            edits.iter().for_each(|edit: &Edit| edit.make(&world.at("")));
-            world.save(&how);
-            if how.lost != 0 {
-                // The save died. The next attempt ends it.
-                world.save(&How { lost: 0, rewrite: 0, ..how });
-            }
-            let differences = world.differences();
-            prop_assert!(differences.is_empty(), "{}", differences.join("\n"));
+fn run(rounds: Vec<(Vec<Edit>, How)>) -> Result<(), TestCaseError> {
+    let mut world = World::new(base);
+    for (edits, how) in rounds {
+        edits.iter().for_each(|edit| edit.make(&world.at("")));
+        world.save(&how);
+        if how.lost != 0 {
+            // The save died. The next attempt ends it.
+            world.save(&How { lost: 0, rewrite: 0, ..how });
         }
+        let differences = world.differences();
+        prop_assert!(differences.is_empty(), "{}", differences.join("\n"));
     }
+    Ok(())
+}
+
+#[test]
+fn each_image_shows_what_its_container_shows() {
+    let times = if std::env::var_os("MOTHBALL_SOAK").is_some() { SOAK_TIMES } else { 1 };
+    let config = ProptestConfig {
+        cases: CASES * times,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let rounds = prop::collection::vec((prop::collection::vec(edit(), 1..12), how()), 1..7);
+    TestRunner::new(config).run(&rounds, run).unwrap();
 }

@@ -40,6 +40,7 @@ impl Default for How {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outcome {
     pub(crate) sent: Vec<String>,
+    pub(crate) tars: Vec<Vec<u8>>,
     pub(crate) reports: Vec<SliceReport>,
     pub(crate) tree: Option<Arc<Tree>>,
 }
@@ -49,6 +50,7 @@ pub(crate) struct World {
     pub(crate) rules: Rules,
     pub(crate) limits: Option<Limits>,
     pub(crate) index: Option<Index>,
+    last_sent: Vec<String>,
     /// Where layers are unpacked, by the digest of their tar.
     unpacked: HashMap<String, String>,
 }
@@ -66,6 +68,7 @@ impl World {
             rules: Rules::new(&[]).unwrap(),
             limits: None,
             index: None,
+            last_sent: Vec::new(),
             unpacked: HashMap::new(),
         };
         world.run("mount -t overlay overlay -o lowerdir=base,upperdir=upper,workdir=work merged");
@@ -83,6 +86,10 @@ impl World {
 
     pub(crate) fn upper(&self) -> PathBuf {
         self.dir.path().join("upper")
+    }
+
+    pub(crate) fn last_sent(&self) -> &[String] {
+        &self.last_sent
     }
 
     /// Runs a line of shell in the world's directory.
@@ -119,6 +126,7 @@ impl World {
             }
             outcome.sent.extend(tar_names(&bytes));
             let blob = self.unpack(&bytes);
+            outcome.tars.push(bytes);
             sent.push(Sent { slice: Arc::new(slice), report, blob });
         }
         let base = Base { image_id: "base".to_owned(), diff_ids: Vec::new() };
@@ -127,6 +135,7 @@ impl World {
         let file = self.dir.path().join("index");
         index.save(&file).unwrap();
         self.index = Some(Index::load(&file).unwrap());
+        self.last_sent.clone_from(&outcome.sent);
         outcome
     }
 
@@ -192,6 +201,14 @@ impl World {
     }
 }
 
+/// The names in a directory, sorted.
+pub(crate) fn view_of(directory: &Path) -> Vec<String> {
+    let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         let _ = Command::new("sh")
@@ -203,7 +220,10 @@ impl Drop for World {
 
 /// Unpacks with GNU tar, then turns whiteouts and opaque marks into those of overlayfs.
 fn unpack(tar: &[u8], into: &Path) {
+    // No file system has a name that is longer than its own whiteout's.
+    let too_long = format!("--exclude=.wh.{}*", "?".repeat(252));
     let mut child = Command::new("tar")
+        .arg(too_long)
         .args([
             "--xattrs",
             "--xattrs-include=*",

@@ -2,8 +2,9 @@
 
 use crate::layer::entry::Xattr;
 use crate::layer::root::{self, Root};
-use crate::layer::tree::NodeId;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use crate::layer::tree::{Kind, NodeId};
+use crate::layer::walk::kind_of;
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,6 +15,14 @@ const OVERLAY: &[u8] = b"trusted.overlay.";
 const FOREIGN: [&[u8]; 2] = [b"trusted.overlay.metacopy", b"trusted.overlay.redirect"];
 /// Attributes that belong to the node and not to the file: labels of its security policy, sums over its inode numbers.
 const OF_NODE: [&[u8]; 2] = [b"security.selinux", b"security.evm"];
+
+/// What is neither file nor directory.
+pub(super) struct Special {
+    /// Where a symbolic link points.
+    pub(super) target: Vec<u8>,
+    pub(super) stat: Stat,
+    pub(super) xattrs: Vec<Xattr>,
+}
 
 /// A directory of the tree, open as long as something in it is read.
 pub(super) struct Directory {
@@ -37,21 +46,28 @@ impl Directory {
         self.fd.as_ref().map_or_else(|| Ok(Vec::new()), |fd| kept(root::xattrs_of(fd.as_fd())?))
     }
 
-    /// The attributes of what cannot be opened.
-    pub(super) fn xattrs_at(&self, name: &[u8]) -> io::Result<Option<Vec<Xattr>>> {
-        let Some(fd) = &self.fd else { return Ok(None) };
-        there(root::xattrs_at(fd.as_fd(), name))?.map(kept).transpose()
+    /// A link, a pipe or a device, if it still is one of this kind: where it points, what it is, its attributes.
+    pub(super) fn special(&self, name: &[u8], kind: Kind) -> io::Result<Option<Special>> {
+        let Some((found, stat)) = self.find(name)? else { return Ok(None) };
+        if kind_of(&stat) != Some(kind) {
+            return Ok(None);
+        }
+        let target = match kind {
+            Kind::Symlink => rustix::fs::readlinkat(&found, "", Vec::new())?.into_bytes(),
+            _ => Vec::new(),
+        };
+        let xattrs = kept(root::xattrs_of_path(&proc_path(&found))?)?;
+        Ok(Some(Special { target, stat, xattrs }))
     }
 
-    /// Where a symbolic link points.
-    pub(super) fn link_target(&self, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    /// Finds what has a name, without opening it.
+    fn find(&self, name: &[u8]) -> io::Result<Option<(OwnedFd, Stat)>> {
         let Some(fd) = &self.fd else { return Ok(None) };
-        match rustix::fs::readlinkat(fd, name, Vec::new()) {
-            Ok(target) => Ok(Some(target.into_bytes())),
-            // It is something else by now.
-            Err(Errno::INVAL) => Ok(None),
-            Err(error) => there(Err(error.into())),
-        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = rustix::fs::openat(fd, name, flags, Mode::empty()).map_err(io::Error::from);
+        let Some(found) = there(found)? else { return Ok(None) };
+        let stat = rustix::fs::fstat(&found)?;
+        Ok(Some((found, stat)))
     }
 
     /// The inode of a file's name.
@@ -64,20 +80,21 @@ impl Directory {
     /// Opens a file, if it is one. It is looked at before it is opened: opening what has become a device in the meantime
     /// would do whatever that device does.
     pub(super) fn open_file(&self, name: &[u8]) -> io::Result<Option<(OwnedFd, Stat)>> {
-        let Some(fd) = &self.fd else { return Ok(None) };
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let found = rustix::fs::openat(fd, name, flags, Mode::empty()).map_err(io::Error::from);
-        let Some(found) = there(found)? else { return Ok(None) };
-        let stat = rustix::fs::fstat(&found)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        let Some((found, stat)) = self.find(name)? else { return Ok(None) };
+        if kind_of(&stat) != Some(Kind::File) {
             return Ok(None);
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::open(format!("/proc/self/fd/{}", found.as_raw_fd()), flags, Mode::empty());
+        let file = rustix::fs::open(proc_path(&found), flags, Mode::empty());
         let Some(file) = there(file.map_err(io::Error::from))? else { return Ok(None) };
         let stat = rustix::fs::fstat(&file)?;
         Ok(Some((file, stat)))
     }
+}
+
+/// The path by which the very thing is reached that a descriptor was found for, whatever its name leads to by now.
+fn proc_path(found: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", found.as_raw_fd())
 }
 
 /// The attributes of a file.
