@@ -56,8 +56,8 @@ impl Upload {
 /// Where uploads are written down while they go on: whoever comes after a process that was killed can take them out of the
 /// registry with [`Registry::drop_upload`].
 pub trait UploadLog: std::fmt::Debug + Send + Sync {
-    /// An upload was begun.
-    fn begun(&self, upload: &Upload);
+    /// An upload was begun, or came further: it may have another location now.
+    fn goes_on(&self, upload: &Upload);
     /// An upload is over: ended, cancelled, or lost.
     fn over(&self, upload: &Upload);
 }
@@ -169,7 +169,7 @@ impl Registry {
         })?;
         let upload = Upload { repo: repo.to_owned(), location: self.follow(what, location)?, offset: 0 };
         if let Some(log) = &self.log {
-            log.begun(&upload);
+            log.goes_on(&upload);
         }
         Ok(upload)
     }

@@ -269,7 +269,7 @@ async fn parks(system: &System) -> Result<()> {
 }
 
 async fn nodes(system: &System) -> Result<()> {
-    says(system, &["nodes"], &["NAME", "node-a", "ready", "engine"]).await?;
+    says(system, &["nodes"], &["NAME", "node-a", "ready", "direct"]).await?;
     ensure!(json(system, &["nodes"]).await?[0]["name"] == "node-a");
     says(system, &["nodes", "show", "node-a"], &["uid:", "docker:", "containers:"]).await?;
     says(system, &["nodes", "drain", "node-a"], &["takes no new containers"]).await?;

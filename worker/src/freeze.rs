@@ -201,13 +201,16 @@ pub(crate) async fn sweep(engine: &Engine, journal: &FreezeJournal, running: &Ha
 }
 
 async fn sweep_one(engine: &Engine, journal: &FreezeJournal, docker_id: &str) -> Result<bool, DockerError> {
-    let frozen = engine.inspect(docker_id).await?.map(|facts| facts.is_paused());
-    if frozen == Some(true) {
+    let facts = engine.inspect(docker_id).await?;
+    let frozen = facts.as_ref().is_some_and(|facts| facts.is_paused());
+    if frozen {
         engine.unpause(docker_id).await?;
     }
-    let settled = frozen != Some(false) || journal.age(docker_id).is_none_or(|age| age > ENTRY_KEPT);
+    // One that ended with its Docker is frozen by nobody any more.
+    let runs = facts.is_some_and(|facts| facts.status.is_alive());
+    let settled = frozen || !runs || journal.age(docker_id).is_none_or(|age| age > ENTRY_KEPT);
     if settled && let Err(error) = journal.remove(docker_id) {
         tracing::warn!(error = %error, "an entry of the freeze journal could not be removed");
     }
-    Ok(frozen == Some(true))
+    Ok(frozen)
 }

@@ -71,7 +71,7 @@ impl Uploads {
 }
 
 impl UploadLog for Uploads {
-    fn begun(&self, upload: &Upload) {
+    fn goes_on(&self, upload: &Upload) {
         if let Err(error) = self.write(upload) {
             tracing::warn!(%error, "an upload could not be written down");
         }

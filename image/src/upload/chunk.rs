@@ -91,6 +91,9 @@ impl Registry {
         if let Some(location) = answer.header(LOCATION) {
             upload.location = self.follow(&call.what, location)?;
         }
+        if let Some(log) = &self.log {
+            log.goes_on(upload);
+        }
         Ok(())
     }
 
