@@ -35,3 +35,8 @@ fn name_of(path: &[u8]) -> &[u8] {
 fn parent_of(path: &[u8]) -> &[u8] {
     path.iter().rposition(|b| *b == b'/').map_or(&[], |slash| &path[..slash])
 }
+
+/// How many names a path has; none at the root.
+fn depth(path: &[u8]) -> usize {
+    path.split(|b| *b == b'/').filter(|name| !name.is_empty()).count()
+}

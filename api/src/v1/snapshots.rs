@@ -56,7 +56,8 @@ async fn save(
         ImageRef { name: found.image_name.clone(), tag: user_tag(&app, &found.image_name, &asked.tag)? };
     let excludes = excludes::of_save(&app, &found.project, &asked.exclude, asked.default_excludes).await?;
     if asked.dry_run {
-        let told = preflight::preflight(&app, &principal, &found, &image, &asked, &excludes).await?;
+        let told = preflight::preflight(&app, &principal, &found, &image, &asked, &excludes);
+        let told = Box::pin(told).await?;
         return Ok(Json(told).into_response());
     }
     let order = Order {

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn preflight(more: serde_json::Value) -> Preflight {
+    fn preflight(more: &serde_json::Value) -> Preflight {
         let mut all = json!({
             "container": 1, "image": "base:v1", "possible": true, "overwrites": false, "writable_bytes": 1500,
             "mounts_not_saved": [], "node": "n1", "node_alive": true, "node_disk_free_bytes": 5_000_000_000_u64,
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_report_of_an_older_server_is_shown_as_far_as_it_goes() {
-        let text = report(&preflight(json!({})));
+        let text = report(&preflight(&json!({})));
         assert!(
             text.contains("base:v1") && text.contains("1.5 kB") && text.ends_with("The save can go ahead."),
             "{text}"
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn sizes_stand_below_each_other() {
         let weight = |path: &str, bytes: u64| json!({"path": path, "bytes": bytes, "entries": 1});
-        let text = report(&preflight(json!({
+        let text = report(&preflight(&json!({
             "possible": false,
             "largest_directories": [weight("/opt/model", 12_000_000_000), weight("/data", 900)],
             "mounts": [

@@ -4,8 +4,8 @@ use super::caches::cache_at;
 use super::content::{self, Candidate, FILE_SIZE_MAX, FILES_MAX};
 use super::largest::{Largest, Weights};
 use super::names::{SecretRules, Verdict, is_quiet, verdict};
-use super::shown;
 use super::walk::{Bounds, Root, Visit, kind, walk};
+use super::{depth, shown};
 use mothball_domain::exclude::Excluder;
 use mothball_domain::survey::{
     Cache, CacheKind, LARGEST_MAX, LayerReport, SECRETS_MAX, SecretKind, SecretLike,
@@ -163,7 +163,7 @@ impl<'a> Visitor<'a> {
 
     fn report(mut self, root: &Root, complete: bool, until: Instant, threads: usize) -> LayerReport {
         // Nearest to the root first: what people write lies there, and what they unpack lies deep.
-        self.candidates.sort_by_cached_key(|c| c.path.iter().filter(|b| **b == b'/').count());
+        self.candidates.sort_by_cached_key(|c| depth(&c.path));
         let too_many = self.candidates.len() > FILES_MAX;
         self.candidates.truncate(FILES_MAX);
         let (found, looked) = content::look_into(root, &self.candidates, until, threads);

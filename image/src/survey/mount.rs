@@ -1,7 +1,7 @@
 //! Looking at a mount: how much lies there, and which installed packages a save would not carry.
 
 use super::walk::{Bounds, Root, Visit, kind, walk};
-use super::{name_of, parent_of, shown};
+use super::{depth, name_of, parent_of, shown};
 use mothball_domain::survey::{PackageTree, TREES_MAX, TreeKind};
 use rustix::fs::{FileType, Stat};
 use std::io;
@@ -32,7 +32,6 @@ pub fn look_at_mount(source: &Path, target: &str, until: Instant, threads: usize
     let (visitors, complete) = walk(&root, (), Bounds { until, threads }, Visitor::default);
     let bytes = visitors.iter().map(|v| v.bytes).sum();
     let mut found: Vec<(Vec<u8>, TreeKind)> = visitors.into_iter().flat_map(|v| v.found).collect();
-    let depth = |path: &[u8]| path.iter().filter(|b| **b == b'/').count() + usize::from(!path.is_empty());
     found.sort_by(|a, b| (depth(&a.0), a).cmp(&(depth(&b.0), b)));
     let mut trees: Vec<(Vec<u8>, TreeKind)> = Vec::new();
     for (path, kind) in found {

@@ -90,15 +90,12 @@ async fn used(
     let bytes: u64 = images.iter().map(|i| i.size_bytes).sum();
     let count = saved.iter().chain(&saving).collect::<BTreeSet<_>>().len() as u64;
     let overwrites = saved.contains(&image.to_string());
-    let refusal = if overwrites {
-        None
-    } else if let Some(most) = record.quota_images.filter(|most| count >= u64::from(*most)) {
-        Some(format!("project {project} has {count} images, its quota is {most}"))
-    } else if let Some(most) = record.quota_bytes.filter(|most| bytes >= *most) {
-        Some(format!("project {project} has {bytes} bytes of images, its quota is {most}"))
-    } else {
-        None
-    };
+    let many = record.quota_images.filter(|most| count >= u64::from(*most));
+    let many = many.map(|most| format!("project {project} has {count} images, its quota is {most}"));
+    let large = record.quota_bytes.filter(|most| bytes >= *most);
+    let large =
+        large.map(|most| format!("project {project} has {bytes} bytes of images, its quota is {most}"));
+    let refusal = many.or(large).filter(|_| !overwrites);
     let used = QuotaUse {
         images: count,
         images_most: record.quota_images,

@@ -113,7 +113,7 @@ fn note_way(attempt: &mut Attempt, way: &Way) -> Result<(), Halt> {
     match way {
         Way::Direct(_) => attempt.note("Saved directly from the container's layer (way: direct)."),
         Way::Engine(why) => {
-            attempt.note(format!("Saved by Docker commit and push (way: engine), because {why}."))
+            attempt.note(format!("Saved by Docker commit and push (way: engine), because {why}."));
         }
         Way::Closed(why) => {
             return Err(refused(

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 /// What a save would mean. What only the node can see is null, or empty, where the container is on none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, with a name in JSON")]
 pub struct Preflight {
     /// The container.
     #[schema(value_type = u64)]
