@@ -169,6 +169,9 @@ pub(crate) fn keys_of_user(user: &UserName) -> String {
 pub(crate) fn schedule(id: ScheduleId) -> String {
     format!("schedule:{id}")
 }
+pub(crate) fn schedule_idempotency(user: &UserName, key: &str) -> String {
+    format!("idem:schedule:{user}:{key}")
+}
 pub(crate) fn schedules_of_project(project: &ProjectName) -> String {
     format!("schedules:p:{project}")
 }

@@ -108,6 +108,7 @@ impl Call {
             ("{user}", "admin"),
             ("{job}", "00000000-0000-7000-8000-000000000000"),
             ("{key}", "none"),
+            ("{schedule}", "00000000-0000-7000-8000-000000000000"),
         ];
         parts.into_iter().fold(self.path.clone(), |path, (name, value)| path.replace(name, value))
     }
@@ -124,6 +125,9 @@ impl Call {
             path if path.contains("/members/") => json!({"role": "admin"}),
             "/v1/projects" => json!({"name": "default"}),
             "/v1/users" => json!({"name": "admin"}),
+            "/v1/schedules" => {
+                json!({"container": "box", "action": "park", "cron": "0 0 29 2 *", "enabled": false})
+            }
             "/v1/keys" => json!({"label": "none"}),
             _ => json!({}),
         };

@@ -23,6 +23,7 @@ mod park;
 mod parking;
 mod preflight;
 mod projects;
+mod schedules;
 pub(crate) mod show;
 mod snapshots;
 mod users;
@@ -56,6 +57,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(catalog::routes())
         .merge(costs::routes())
         .merge(parking::routes())
+        .merge(schedules::routes())
         .merge(nodes::routes())
         .merge(projects::routes())
         .merge(members::routes())

@@ -91,6 +91,7 @@ fn job_with(job: &Job, container: Option<&Container>) -> views::Job {
         waiting_for: job.waiting_for.clone(),
         notes: job.notes.clone(),
         cancel_requested: job.cancel_requested,
+        schedule: job.schedule,
         then,
         excludes: excludes.iter().map(ToString::to_string).collect(),
     }

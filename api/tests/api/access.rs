@@ -35,7 +35,10 @@ fn table() -> Vec<Row> {
     let i = "/v1/images/{image}";
     let n = "/v1/nodes/{node}";
     let policy = "/v1/policies/{project}/parking";
+    let s = "/v1/schedules/{schedule}";
     let none = || Value::Null;
+    let everybodys = json!({"all_containers": true, "action": "park", "cron": "0 20 * * *"});
+    let of_one = json!({"container": 1, "action": "park", "cron": "0 20 * * *"});
     let launch = json!({"name": "new", "image": "base", "flavor": "cpu-small"});
     let adopt = json!({"docker_id": "ab".repeat(32), "name": "legacy", "user": "ann"});
     let leak = |path: &str| -> &'static str { Box::leak(path.to_owned().into_boxed_str()) };
@@ -141,6 +144,24 @@ fn table() -> Vec<Row> {
             none(),
             project,
         ),
+        ("GET", "/v1/schedules", "/v1/schedules?project=default", none(), project),
+        ("POST", "/v1/schedules", "/v1/schedules?project=default", everybodys, project),
+        ("POST", "/v1/schedules", "/v1/schedules", of_one, owner),
+        ("GET", "/v1/schedules/next", "/v1/schedules/next?project=default", none(), project),
+        ("GET", "/v1/schedules/preview", "/v1/schedules/preview?cron=@daily", none(), everybody),
+        ("GET", s, "/v1/schedules/SCHEDULE", none(), project),
+        ("PATCH", s, "/v1/schedules/SCHEDULE", json!({"enabled": false}), owner),
+        ("DELETE", s, "/v1/schedules/SCHEDULE", none(), owner),
+        ("GET", leak("/v1/schedules/{schedule}/next"), "/v1/schedules/SCHEDULE/next", none(), project),
+        ("GET", leak("/v1/schedules/{schedule}/runs"), "/v1/schedules/SCHEDULE/runs", none(), project),
+        ("POST", leak("/v1/schedules/{schedule}/skip"), "/v1/schedules/SCHEDULE/skip", none(), owner),
+        (
+            "POST",
+            leak("/v1/schedules/{schedule}/postpone"),
+            "/v1/schedules/SCHEDULE/postpone",
+            json!({"until": null}),
+            owner,
+        ),
         ("GET", "/v1/audit", "/v1/audit?project=default", none(), admins),
         ("GET", "/v1/costs", "/v1/costs?project=default", none(), project),
         ("GET", "/v1/costs", "/v1/costs?project=default&user=bob", none(), [Yes, Yes, No, Yes, Unseen]),
@@ -149,25 +170,33 @@ fn table() -> Vec<Row> {
     rows
 }
 
-/// The platform of the table: `ann` has container 1 and image base:v1, whose job is JOB.
-async fn world() -> (World, String) {
+/// What the table's paths call something that has another name each time.
+type Named = [(&'static str, String); 2];
+
+/// The platform of the table: `ann` has container 1, image base:v1, whose job is JOB, and schedule SCHEDULE.
+async fn world() -> (World, Named) {
     let world = Box::pin(World::new()).await;
     let id = Box::pin(world.ready("ann", "box")).await;
     let job = Box::pin(world.saved("ann", id, "v1")).await;
-    (world, job.to_string())
+    let body = json!({"container": 1, "action": "park", "cron": "0 20 * * *"});
+    let schedule = Box::pin(world.post("ann", "/v1/schedules", body)).await.is(201).json();
+    let schedule = schedule["id"].as_str().unwrap().to_owned();
+    (world, [("JOB", job.to_string()), ("SCHEDULE", schedule)])
 }
 
 #[tokio::test]
 async fn who_may_do_what() {
     for (method, _, path, body, row) in table() {
         // Those who may not change nothing, so they share a world; those who may each get their own.
-        let (shared, shared_job) = world().await;
+        let (shared, shared_names) = Box::pin(world()).await;
         let answer = shared.call("", method, path, body.clone()).await;
         assert_eq!(answer.refused(401, "unauthenticated")["status"], 401, "{method} {path}");
         for (who, may) in WHO.into_iter().zip(row) {
-            let fresh = if may == Yes { Some(world().await) } else { None };
-            let (world, job) = fresh.as_ref().map_or((&shared, &shared_job), |(world, job)| (world, job));
-            let answer = world.call(who, method, &path.replace("JOB", job), body.clone()).await;
+            let fresh = if may == Yes { Some(Box::pin(world()).await) } else { None };
+            let (world, names) =
+                fresh.as_ref().map_or((&shared, &shared_names), |(world, names)| (world, names));
+            let called = names.iter().fold(path.to_owned(), |path, (name, is)| path.replace(name, is));
+            let answer = world.call(who, method, &called, body.clone()).await;
             let got = match answer.status {
                 StatusCode::FORBIDDEN => No,
                 StatusCode::NOT_FOUND => Unseen,

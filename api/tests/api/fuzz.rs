@@ -8,7 +8,11 @@ use serde_json::{Map, Value};
 
 const CASES: u32 = 400;
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"];
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 28] = [
+    "schedules",
+    "next",
+    "skip",
+    "runs",
     "containers",
     "jobs",
     "images",
@@ -34,7 +38,13 @@ const WORDS: [&str; 24] = [
     "..",
     "%00",
 ];
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 28] = [
+    "container",
+    "labels",
+    "action",
+    "cron",
+    "timezone",
+    "until",
     "name",
     "image",
     "flavor",

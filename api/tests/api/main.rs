@@ -13,4 +13,5 @@ mod openapi;
 mod paging;
 mod preflight;
 mod refusals;
+mod schedules;
 mod world;

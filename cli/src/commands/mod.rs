@@ -15,6 +15,7 @@ mod policy;
 mod preflight;
 mod projects;
 mod save;
+mod schedules;
 mod submitted;
 mod users;
 
@@ -78,6 +79,8 @@ pub(crate) enum Command {
     Cost(cost::CostArgs),
     /// Shows or sets when containers of a project are parked without anybody asking.
     Policy(policy::PolicyArgs),
+    /// Lists schedules, makes them, looks ahead and back: what is done to containers by the clock.
+    Schedules(schedules::SchedulesArgs),
     /// Lists flavors and their prices.
     Flavors,
     /// Lists nodes, or drains, resumes or forgets one (operators).
@@ -123,6 +126,7 @@ impl Command {
             Self::Images(args) => images::run(args, cx).await,
             Self::Cost(args) => cost::run(args, cx).await,
             Self::Policy(args) => policy::run(args, cx).await,
+            Self::Schedules(args) => schedules::run(args, cx).await,
             Self::Flavors => images::flavors(cx).await,
             Self::Nodes(args) => nodes::run(args, cx).await,
             Self::Projects(args) => projects::run(args, cx).await,

@@ -65,6 +65,15 @@ impl ScheduleAction {
     }
 }
 
+impl std::str::FromStr for ScheduleAction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|action| action.as_str() == text);
+        found.ok_or_else(|| "action is one of save, park, wake, delete".to_owned())
+    }
+}
+
 impl fmt::Display for ScheduleAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -5,6 +5,7 @@ pub(crate) mod turn;
 
 use crate::db::Order;
 use crate::db::tx::Tx;
+use crate::ops::submit::{IDEMPOTENCY_TTL, Idempotency};
 use crate::ops::transact;
 use crate::{Page, Store, StoreError, keys};
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use mothball_domain::schedule::turn::NoSuchTurn;
 use mothball_domain::schedule::{
     Plan, PlanChange, RUNS_KEPT_MAX, SCHEDULES_MAX, Schedule, ScheduleAction, ScheduleTarget,
 };
+use serde::{Deserialize, Serialize};
 
 /// A schedule to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct ScheduleDraft {
     pub plan: Plan,
     /// Whether it fires from now on.
     pub enabled: bool,
+    /// The caller's own name for the request.
+    pub idempotency: Option<Idempotency>,
 }
 
 /// What came of making one.
@@ -38,6 +42,15 @@ pub enum ScheduleMade {
     Made(Box<Schedule>),
     /// The project has as many as it may have: this many.
     TooMany(usize),
+    /// The idempotency key came before with another body, and made this one.
+    IdempotencyConflict(ScheduleId),
+}
+
+/// What an idempotency key made.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    schedule: ScheduleId,
+    body_sha256: String,
 }
 
 /// What its maker may change; `None` leaves it as it is.
@@ -70,7 +83,7 @@ pub struct ScheduleQuery {
 const BATCH: usize = 200;
 
 impl Store {
-    /// Makes a schedule. Idempotent by its id. A project has a bounded number of them.
+    /// Makes a schedule. Idempotent by its id and by its idempotency key. A project has a bounded number of them.
     pub async fn create_schedule(&self, draft: &ScheduleDraft) -> Result<ScheduleMade, StoreError> {
         transact!(self, |tx| create(tx, draft).await)
     }
@@ -178,12 +191,28 @@ async fn create(tx: &mut Tx<'_>, draft: &ScheduleDraft) -> Result<ScheduleMade, 
     if let Some(there) = tx.get(&keys::schedule(draft.id)).await? {
         return Ok(ScheduleMade::Made(Box::new(there)));
     }
+    let key = draft.idempotency.as_ref().map(|i| keys::schedule_idempotency(&draft.user, &i.key));
+    if let (Some(key), Some(asked)) = (&key, &draft.idempotency)
+        && let Some(before) = tx.get::<Remembered>(key).await?
+    {
+        if before.body_sha256 != asked.body_sha256 {
+            return Ok(ScheduleMade::IdempotencyConflict(before.schedule));
+        }
+        // One that was removed may be made anew.
+        if let Some(there) = tx.get(&keys::schedule(before.schedule)).await? {
+            return Ok(ScheduleMade::Made(Box::new(there)));
+        }
+    }
     let count: u64 = tx.get(&made).await?.unwrap_or(0);
     let there = tx.scan(&keys::schedules_of_project(&draft.project), SCHEDULES_MAX).await?.len();
     if there >= SCHEDULES_MAX {
         return Ok(ScheduleMade::TooMany(there));
     }
     tx.put(&made, &(count + 1))?;
+    if let (Some(key), Some(asked)) = (&key, &draft.idempotency) {
+        let remembered = Remembered { schedule: draft.id, body_sha256: asked.body_sha256.clone() };
+        tx.put_for(key, &remembered, Some(IDEMPOTENCY_TTL))?;
+    }
     let now = tx.now().await?;
     let (project, user) = (draft.project.clone(), draft.user.clone());
     let mut schedule = Schedule::new(draft.id, project, user, draft.plan.clone(), now);

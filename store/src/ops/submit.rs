@@ -106,7 +106,7 @@ pub enum Submitted {
 }
 
 /// How long an idempotency key is remembered.
-const IDEMPOTENCY_TTL: Duration = Duration::from_hours(24);
+pub(crate) const IDEMPOTENCY_TTL: Duration = Duration::from_hours(24);
 
 #[derive(Serialize, Deserialize)]
 struct Remembered {

@@ -13,8 +13,8 @@ use mothball_domain::schedule::{
     Missed, Plan, PlanChange, RUNS_KEPT_MAX, SCHEDULES_MAX, Schedule, ScheduleAction, ScheduleTarget,
 };
 use mothball_store::{
-    ContainerChange, Effect, Outcome, RunAttention, RunStep, ScheduleChange, ScheduleDraft, ScheduleMade,
-    ScheduleQuery, Target,
+    ContainerChange, Effect, Idempotency, Outcome, RunAttention, RunStep, ScheduleChange, ScheduleDraft,
+    ScheduleMade, ScheduleQuery, Target,
 };
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
@@ -37,13 +37,13 @@ fn plan(action: ScheduleAction, target: ScheduleTarget) -> Plan {
 
 fn draft(plan: Plan) -> ScheduleDraft {
     let id = ScheduleId(Uuid::now_v7());
-    ScheduleDraft { id, project: project("p"), user: user("ann"), plan, enabled: true }
+    ScheduleDraft { id, project: project("p"), user: user("ann"), plan, enabled: true, idempotency: None }
 }
 
 async fn made(w: &World, draft: &ScheduleDraft) -> Result<Schedule> {
     match w.store.create_schedule(draft).await? {
         ScheduleMade::Made(schedule) => Ok(*schedule),
-        ScheduleMade::TooMany(count) => anyhow::bail!("there are {count} already"),
+        other => anyhow::bail!("not made: {other:?}"),
     }
 }
 
@@ -128,6 +128,14 @@ pub(crate) async fn a_schedule_is_recorded_listed_and_waits_for_its_time(w: &Wor
     let mine = draft(plan(ScheduleAction::Park, ScheduleTarget::Container(container)));
     let made_first = made(w, &mine).await?;
     ensure!(made(w, &mine).await? == made_first, "the same id is not the same schedule");
+    let body = |body: &str| Some(Idempotency { key: "k".into(), body_sha256: body.into() });
+    let keyed =
+        |body_sha256: &str| ScheduleDraft { idempotency: body(body_sha256), ..draft(mine.plan.clone()) };
+    let once = made(w, &keyed("a")).await?;
+    ensure!(made(w, &keyed("a")).await? == once, "the same key made two");
+    let other = w.store.create_schedule(&keyed("b")).await?;
+    ensure!(other == ScheduleMade::IdempotencyConflict(once.id), "{other:?}");
+    w.store.remove_schedule(once.id).await?;
     ensure!(made_first.next_at().is_some_and(|at| at > made_first.created_at));
     let off = ScheduleDraft { enabled: false, ..draft(plan(ScheduleAction::Wake, ScheduleTarget::Project)) };
     ensure!(made(w, &off).await?.next_at().is_none());

@@ -3,7 +3,7 @@
 use super::schemas;
 use jiff::Timestamp;
 use mothball_domain::failure::FailureClass;
-use mothball_domain::id::{ContainerId, JobId};
+use mothball_domain::id::{ContainerId, JobId, ScheduleId};
 use mothball_domain::job::{JobKind, Then};
 use mothball_domain::state::JobState;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,10 @@ pub struct Job {
     /// Whether it is to be stopped.
     #[serde(default)]
     pub cancel_requested: bool,
+    /// The schedule that started it.
+    #[serde(default)]
+    #[schema(value_type = Option<uuid::Uuid>)]
+    pub schedule: Option<ScheduleId>,
     /// snapshot: what happens to the container once the image is proven.
     #[serde(default)]
     #[schema(schema_with = schemas::then)]

@@ -13,6 +13,7 @@ mod people;
 mod preflight;
 mod problem;
 mod requests;
+mod schedules;
 pub(crate) mod schemas;
 
 pub use containers::{Container, ContainerMount, ContainerPort, Cost, Usage};
@@ -30,6 +31,11 @@ pub use problem::{Code, Problem};
 pub use requests::{
     AdoptRequest, ContainerPatch, KeyRequest, LaunchRequest, MemberRequest, ParkRequest, PinRequest,
     ProjectPatch, ProjectRequest, SnapshotRequest, UserPatch, UserRequest, WakeRequest,
+};
+
+pub use schedules::{
+    ContainerRef, PostponeRequest, RunContainer, Schedule, SchedulePatch, SchedulePreview, ScheduleRequest,
+    ScheduleRun, SkipRequest, UpcomingRun,
 };
 
 use serde::{Deserialize, Serialize};

@@ -141,7 +141,9 @@ pub struct ContainerPatch {
 
 /// Tells a field that is null from one that is absent.
 #[expect(clippy::option_option, reason = "absent, null and given are three things")]
-fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(from).map(Some)
 }
 

@@ -3,8 +3,10 @@
 use mothball_domain::container::ContainerState;
 use mothball_domain::failure::FailureClass;
 use mothball_domain::job::JobKind;
+use mothball_domain::schedule::ScheduleAction;
+use mothball_domain::schedule::run::RunOutcome;
 use mothball_domain::state::JobState;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 fn one_of(values: impl IntoIterator<Item = &'static str>) -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(values)).build()
@@ -24,6 +26,24 @@ pub(crate) fn container_state() -> Object {
 
 pub(crate) fn failure_class() -> Object {
     one_of(FailureClass::ALL.map(FailureClass::as_str))
+}
+
+pub(crate) fn schedule_action() -> Object {
+    one_of(ScheduleAction::ALL.map(ScheduleAction::as_str))
+}
+
+pub(crate) fn run_outcome() -> Object {
+    one_of(RunOutcome::ALL.map(RunOutcome::as_str))
+}
+
+pub(crate) fn missed() -> Object {
+    one_of(["run_once", "skip"])
+}
+
+/// A container's number, or its name.
+pub(crate) fn container_ref() -> Object {
+    let types = SchemaType::from_iter([Type::Integer, Type::String, Type::Null]);
+    ObjectBuilder::new().schema_type(types).build()
 }
 
 pub(crate) fn then() -> Object {

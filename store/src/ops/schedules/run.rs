@@ -117,17 +117,39 @@ impl Store {
             return Ok((self.container(container).await?.into_iter().collect(), 0));
         }
         let Some(schedule) = self.schedule(id).await? else { return Ok((Vec::new(), 0)) };
+        let Some(caller) = self.maker(&schedule).await? else { return Ok((Vec::new(), 0)) };
         let all = ContainerQuery {
             project: Some(schedule.project),
             limit: usize::MAX,
             ..ContainerQuery::default()
         };
         let mut found: Vec<Container> = self.containers(&all).await?.items;
-        found.retain(chosen);
+        // A member chooses among their own; what they may not change is none of their schedule's concern.
+        found.retain(|c| chosen(c) && caller.may(&Action::ChangeOwnedBy(&c.user)));
         let left_out = found.len().saturating_sub(TARGETS_MAX);
         found.truncate(TARGETS_MAX);
         Ok((found, left_out))
     }
+}
+
+impl Store {
+    /// A schedule's maker as they are now; none when they are disabled.
+    async fn maker(&self, schedule: &Schedule) -> Result<Option<Caller>, StoreError> {
+        let mut tx = Tx::new(&self.db);
+        let project: Option<Project> = tx.get(&keys::project(&schedule.project)).await?;
+        maker(&mut tx, schedule, project.as_ref()).await
+    }
+}
+
+async fn maker(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    project: Option<&Project>,
+) -> Result<Option<Caller>, StoreError> {
+    let name = &schedule.user;
+    let user = tx.get::<User>(&keys::user(name)).await?.filter(|user| !user.disabled);
+    let role = project.and_then(|p| p.members.get(name).copied());
+    Ok(user.map(|user| Caller { user: name.clone(), operator: user.operator, role }))
 }
 
 async fn settle_targets(
@@ -311,11 +333,9 @@ async fn refused(
     container: &Container,
 ) -> Result<Option<String>, StoreError> {
     let name = &schedule.user;
-    let Some(user) = tx.get::<User>(&keys::user(name)).await?.filter(|user| !user.disabled) else {
+    let Some(caller) = maker(tx, schedule, project).await? else {
         return Ok(Some(format!("user {name}, who made the schedule, is disabled")));
     };
-    let role = project.and_then(|p| p.members.get(name).copied());
-    let caller = Caller { user: name.clone(), operator: user.operator, role };
     let may = caller.may(&Action::ChangeOwnedBy(&container.user));
     Ok((!may).then(|| {
         format!("user {name}, who made the schedule, may not do this to a container of {}", container.user)
