@@ -4,16 +4,19 @@
 use crate::Parts;
 use crate::attend::{UNREADABLE_AGAIN, attend};
 use crate::rounds::Rounds;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use mothball_domain::id::{JobId, ScheduleId};
 use mothball_domain::job::Job;
-use mothball_domain::schedule::run::Run;
+use mothball_domain::schedule::run::{Run, RunOutcome};
 use mothball_store::{RunStep, StoreError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Schedules fired, and runs attended to, in one round.
 const BATCH: usize = 200;
+/// Of them at the same time: one that is about many containers must not hold up the others.
+const PARALLEL: usize = 16;
 
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
     let mut rounds = Rounds::new(parts, "schedules", shutdown);
@@ -24,26 +27,20 @@ pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
 }
 
 async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
-    for id in parts.store.schedules_due(BATCH).await? {
+    for batch in parts.store.schedules_due(BATCH).await?.chunks(PARALLEL) {
         if shutdown.is_cancelled() {
             return Ok(());
         }
-        fire(parts, id).await?;
+        let fired = join_all(batch.iter().map(|id| fire(parts, *id))).await;
+        fired.into_iter().collect::<Result<(), StoreError>>()?;
     }
-    for (id, planned_at) in parts.store.runs_due(BATCH).await? {
+    for batch in parts.store.runs_due(BATCH).await?.chunks(PARALLEL) {
         if shutdown.is_cancelled() {
             return Ok(());
         }
-        match attend_run(parts, id, planned_at).await {
-            // It is still due with the next round, and must not stop the others.
-            Err(StoreError::Contended(times)) => {
-                tracing::warn!(schedule.id = %id, times, "a run changes all the time; trying again");
-            }
-            Err(StoreError::Corrupt(what)) => {
-                tracing::error!(schedule.id = %id, error = what, "a run of a schedule cannot be read");
-            }
-            other => other?,
-        }
+        let attended =
+            join_all(batch.iter().map(|(id, planned_at)| attend_run(parts, *id, *planned_at))).await;
+        attended.into_iter().collect::<Result<(), StoreError>>()?;
     }
     Ok(())
 }
@@ -77,17 +74,32 @@ fn fired(parts: &Parts, run: &Run) {
     parts.metrics.runs.with_label_values(&[outcome.as_str()]).inc();
 }
 
+/// Does what a run must do; one that cannot be read, or that changes all the time, must not stop the others.
 async fn attend_run(parts: &Parts, id: ScheduleId, planned_at: Timestamp) -> Result<(), StoreError> {
+    match targets(parts, id, planned_at).await {
+        Err(StoreError::Contended(times)) => {
+            tracing::warn!(schedule.id = %id, times, "a run changes all the time; trying again");
+            Ok(())
+        }
+        Err(StoreError::Corrupt(what)) => {
+            tracing::error!(schedule.id = %id, error = what, "a run of a schedule cannot be read; looking at it again later");
+            parts.store.defer_run(id, planned_at, UNREADABLE_AGAIN).await
+        }
+        done => done,
+    }
+}
+
+async fn targets(parts: &Parts, id: ScheduleId, planned_at: Timestamp) -> Result<(), StoreError> {
     let attention = parts.settings.run_attention();
     for container in parts.store.open_run(id, planned_at).await? {
         let job = JobId(Uuid::now_v7());
-        if let RunStep::Started(job) =
-            parts.store.run_target(id, planned_at, container, job, &attention).await?
-        {
+        let step = parts.store.run_target(id, planned_at, container, job, &attention).await?;
+        if let RunStep::Started(job) = step {
             started(parts, id, &job).await?;
         }
     }
-    if let Some(outcome) = parts.store.close_run(id, planned_at).await? {
+    if let Some(outcome) = parts.store.close_run(id, planned_at).await?.filter(|o| *o != RunOutcome::Waiting)
+    {
         parts.metrics.runs.with_label_values(&[outcome.as_str()]).inc();
     }
     Ok(())

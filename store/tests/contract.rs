@@ -12,6 +12,7 @@ mod nodes;
 mod people;
 mod placing;
 mod retrying;
+mod running;
 mod scheduling;
 mod submitting;
 mod surveying;
@@ -155,6 +156,8 @@ const CLAUSES: &[Clause] = clauses![
         what_was_missed_is_done_once_or_left_out,
         a_run_is_skipped_or_postponed_once,
         a_change_moves_the_next_run_and_a_pause_ends_it,
+        its_history_is_bounded_and_paged;
+    running:
         a_run_waits_for_its_turn_and_then_says_why_not,
         a_run_that_waits_ends_with_its_schedule,
         what_is_as_it_should_be_gets_no_job,
@@ -163,8 +166,7 @@ const CLAUSES: &[Clause] = clauses![
         rights_count_when_it_fires,
         containers_are_chosen_when_it_fires,
         a_wake_has_its_size_and_its_price_now,
-        no_schedule_takes_a_name_of_the_catalogue,
-        its_history_is_bounded_and_paged;
+        no_schedule_takes_a_name_of_the_catalogue;
     nodes:
         a_name_belongs_to_one_docker,
         an_earlier_run_has_no_heartbeat,

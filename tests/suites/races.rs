@@ -1,11 +1,11 @@
 //! Two of a kind: two workers for one node, two nodes for one job, two schedulers, a worker that sleeps longer than its lease
 //! and wakes up, another Docker under a node's name, two clocks. One wins; the other leaves nothing behind.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
+use mothball_harness::clock;
 use mothball_harness::dockerd::Dockerd;
 use mothball_harness::http::Api;
 use mothball_harness::mothball::{self, Mothball};
@@ -375,14 +375,8 @@ fn process<'a>(system: &'a mut System, side: &str) -> &'a mut Mothball {
 
 /// Runs a process under a clock of its own; time passes as it does elsewhere.
 fn off_by(options: mothball::Options, seconds: i64) -> Result<mothball::Options> {
-    let libraries = std::fs::read_dir("/usr/lib").context("list /usr/lib")?.flatten();
-    let candidates = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-    let library: PathBuf = candidates
-        .into_iter()
-        .find(|path| path.exists())
-        .context("libfaketime is not installed: run `apt-get install faketime` (or `make test`)")?;
     Ok(options
-        .env("LD_PRELOAD", library.display().to_string())
+        .env("LD_PRELOAD", clock::library()?.display().to_string())
         .env("FAKETIME", format!("{seconds:+}s"))
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1"))
 }

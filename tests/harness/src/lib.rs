@@ -11,6 +11,7 @@
 //! | [`layer`] | layers by hand, and what overlayfs makes of them |
 //! | [`registry`], [`rabbitmq`], [`redis`] | the other servers |
 //! | [`proxy`] | faults on the way between any two of them |
+//! | [`clock`] | a wall clock that a test moves |
 //! | [`wait`] | predicates with a deadline: the one place where a timer ticks |
 //! | [`place`], [`keeper`], [`process`], [`claim`], [`command`] | how a server is housed, watched and removed |
 //! | [`shared`] | the one server that tests share: RabbitMQ, which takes seven seconds to start |
@@ -19,6 +20,7 @@
 
 pub mod busybox;
 pub mod claim;
+pub mod clock;
 pub mod command;
 pub mod dockerd;
 pub mod http;

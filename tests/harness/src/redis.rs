@@ -25,16 +25,22 @@ pub struct Redis {
     process: Process,
     place: Place,
     port: Claim,
+    environment: Vec<(&'static str, String)>,
     next: AtomicU32,
 }
 
 impl Redis {
     /// Starts a Redis on a port of its own.
     pub async fn start() -> Result<Self> {
+        Self::start_with(Vec::new()).await
+    }
+
+    /// The same, with these variables in its environment.
+    pub async fn start_with(environment: Vec<(&'static str, String)>) -> Result<Self> {
         let place = Place::new("redis")?;
         let port = Claim::port()?;
-        let process = spawn(&place, port.number())?;
-        let mut redis = Self { process, place, port, next: AtomicU32::new(1) };
+        let process = spawn(&place, port.number(), &environment)?;
+        let mut redis = Self { process, place, port, environment, next: AtomicU32::new(1) };
         redis.wait_ready().await?;
         Ok(redis)
     }
@@ -79,7 +85,7 @@ impl Redis {
     /// Starts a killed or stopped server again on the same port and the same append-only file.
     pub async fn start_again(&mut self) -> Result<()> {
         self.process.kill();
-        self.process = spawn(&self.place, self.port.number())?;
+        self.process = spawn(&self.place, self.port.number(), &self.environment)?;
         self.wait_ready().await
     }
 
@@ -112,9 +118,10 @@ impl Redis {
     }
 }
 
-fn spawn(place: &Place, port: u16) -> Result<Process> {
+fn spawn(place: &Place, port: u16, environment: &[(&str, String)]) -> Result<Process> {
     let program = command::program("redis-server", "redis-server")?;
     let mut command = Process::command(place, &program);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.arg("--dir").arg(place.directory());
     for (key, value) in [
         ("--bind", "127.0.0.1"),

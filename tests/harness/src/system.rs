@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::busybox;
+use crate::clock::Clock;
 use crate::dockerd::Dockerd;
 use crate::http::Api;
 use crate::mothball::{self, Mothball};
@@ -39,6 +40,7 @@ pub struct Options {
     proxied: bool,
     registry: registry::Options,
     engine_args: Vec<String>,
+    store_environment: Vec<(&'static str, String)>,
     mothball: mothball::Options,
 }
 
@@ -122,6 +124,20 @@ impl Options {
         self
     }
 
+    /// Puts the store under this clock: Redis, or the one process that holds the embedded store. The store's clock is
+    /// Mothball's: the other processes go by the real one, which must change nothing.
+    pub fn clock(mut self, clock: &Clock) -> Result<Self> {
+        let environment = clock.environment()?;
+        if self.pair == Pair::Servers {
+            self.store_environment = environment;
+        } else {
+            for (name, value) in environment {
+                self.mothball = self.mothball.env(name, value);
+            }
+        }
+        Ok(self)
+    }
+
     /// Sets a variable of the environment of every process of Mothball.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -143,7 +159,9 @@ impl Options {
         let (dockerd, registry, redis, (rabbit, vhost)) = tokio::try_join!(
             engine(&args),
             self.registry.clone().start(),
-            async { if servers { Redis::start().await.map(Some) } else { Ok(None) } },
+            async {
+                if servers { Redis::start_with(self.store_environment).await.map(Some) } else { Ok(None) }
+            },
             async { if servers { broker(self.own_broker).await } else { Ok((None, None)) } },
         )?;
         let proxies = if self.proxied {
@@ -180,6 +198,7 @@ impl System {
             proxied: false,
             registry: Registry::options(),
             engine_args: Vec::new(),
+            store_environment: Vec::new(),
             mothball: Mothball::options().env("MOTHBALL_WORKER__GPUS", "0").configuration(&catalog),
         }
     }
