@@ -294,8 +294,12 @@ async fn a_run_waits_for_a_job_in_its_way(pair: Pair) -> Result<()> {
     let save = flow::save(&night.api, &container, &json!({"tag": "v1"})).await?;
     gate.reached(JOB_LIMIT).await?;
     night.move_to(planned + SignedDuration::from_secs(1))?;
-    let run = night.run(&park, planned, "waiting").await?;
-    ensure!(text(&run["containers"][0]["reason"]).contains(&save), "{run:#}");
+    // The run is written down first, and then why it waits.
+    try_eventually(SOON, "the run that names the job it waits for", async || {
+        let run = night.run(&park, planned, "waiting").await?;
+        Ok(text(&run["containers"][0]["reason"]).contains(&save).then_some(()))
+    })
+    .await?;
     gate.open();
     registry.clear();
     night.api.wait_success(&save, JOB_LIMIT).await?;
