@@ -197,9 +197,12 @@ async fn in_the_middle(
             restore(&registry, REPO, &plan, &settings, progress, &cancel).await.map(drop)
         })
     };
-    let unpacked = container.settings.staging.join("0/d/good");
-    let whole =
-        || async { std::fs::metadata(&unpacked).is_ok_and(|found| found.len() == 2_000_000).then_some(()) };
+    let staging = &container.settings.staging;
+    let whole = || async {
+        let first = names(staging).into_iter().find(|name| name.starts_with("0-"))?;
+        let found = std::fs::metadata(staging.join(first).join("d/good")).ok()?;
+        (found.len() == 2_000_000).then_some(())
+    };
     eventually(LIMIT, "the first layer", whole).await?;
     end(running, cancel).await?;
     drop(gate);
