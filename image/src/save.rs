@@ -40,7 +40,9 @@ pub use compact::{Limits, layers_to_rewrite};
 pub use delta::{ChangeSet, Item, LayerSet, Removal};
 pub use error::SaveError;
 pub use exclude::Rules;
-pub use passes::{Churn, Earlier, FrozenReport, OnSlice, Save, SaveReport, SaveSettings, SavedLayers};
+pub use passes::{
+    Churn, Earlier, FrozenReport, OnSlice, Preview, Save, SaveReport, SaveSettings, SavedLayers, preview,
+};
 pub use pipeline::{Pool, PoolSettings, Progress, Upstream, upload_layer};
 pub use record::{Sent, record};
 pub use slices::{Slice, slices, slices_of_size};

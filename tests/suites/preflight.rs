@@ -8,13 +8,14 @@ use mothball_harness::http::{Answer, Api};
 use mothball_harness::system::{BASE, JOB_LIMIT, Pair, System};
 use mothball_harness::wait::eventually;
 use mothball_tests::flow::{self, Launched, root};
-use mothball_tests::{hunt, moments, on_both_pairs};
+use mothball_tests::{hunt, image, moments, on_both_pairs};
 use serde_json::{Value, json};
 
 on_both_pairs!(
     a_dry_run_says_what_a_save_would_mean_and_changes_nothing,
     a_worker_whose_hands_are_full_still_looks,
     what_cannot_be_left_out_is_refused_before_anything_is_saved,
+    what_is_left_out_is_in_no_blob,
     a_save_warns_in_its_notes_and_teaches_the_node_its_pace,
     a_node_that_cannot_look_is_told_of_in_time,
 );
@@ -208,6 +209,49 @@ async fn what_cannot_be_left_out_is_refused_before_anything_is_saved(pair: Pair)
     let saved = ["save", "box", "--tag", "v1", "--no-default-excludes", "--wait"];
     system.api.cli(&saved).await?.success()?;
     Ok(())
+}
+
+async fn what_is_left_out_is_in_no_blob(pair: Pair) -> Result<()> {
+    let system = System::options(pair).env("MOTHBALL_WORKER__SNAPSHOT", "direct").start().await?;
+    let (api, engine) = (system.operator()?, system.dockerd());
+    let container = flow::launch(&api, "box", BASE).await?;
+    let fill = "mkdir -p /data/run /root/keep; echo checkpoint-of-the-run > /data/run/a.ckpt
+        echo private-of-the-user > /data/private; echo kept-for-the-others > /root/keep/file";
+    root(engine, &container.docker_id, fill).await?;
+    // First with everything in it: what a later save leaves out must not stay in a layer that it builds upon.
+    // Twice: what was written a moment before a save is sent again by the next one.
+    for _ in 0..2 {
+        flow::save_and_keep(&api, &container.id, "all").await?;
+    }
+    let told = dry(&api, &container.id, &json!({})).await?.expect(200)?;
+    ensure!(told["way"] == "direct" && told["reuse"]["changed_bytes"] == 0, "{told:#}");
+
+    let excludes = json!({"exclude": ["*.ckpt", "/data/private"]});
+    let told = dry(&api, &container.id, &excludes).await?.expect(200)?;
+    assert_eq!((&told["possible"], &told["excluded_bytes"]), (&json!(true), &json!(42)), "{told:#}");
+    let command =
+        ["save", "box", "--tag", "less", "--exclude", "*.ckpt", "--exclude", "/data/private", "--wait"];
+    system.api.cli(&command).await?.success()?;
+    assert_eq!(holding(&system, &api, "base:less").await?, ["kept-for-the-others"]);
+    let all = ["checkpoint-of-the-run", "kept-for-the-others", "private-of-the-user"];
+    assert_eq!(holding(&system, &api, "base:all").await?, all);
+    // The container has them still.
+    root(engine, &container.docker_id, "cat /data/run/a.ckpt /data/private").await.map(drop)
+}
+
+/// The words of the test's files that stand in any blob of an image, unpacked.
+async fn holding(system: &System, api: &Api, image: &str) -> Result<Vec<String>> {
+    let shown = flow::image(api, image).await?;
+    let (repository, digest) = image::parts(shown["reference"].as_str().context("no reference")?)?;
+    let read = image::read_back(&system.registry.url(), repository, digest).await?;
+    let directory = tempfile::tempdir()?;
+    for (digest, blob) in &read.blobs {
+        std::fs::write(directory.path().join(digest.replace(':', "-")), blob)?;
+    }
+    let words = ["checkpoint-of-the-run", "kept-for-the-others", "private-of-the-user"].map(str::to_owned);
+    let found = hunt::hunt(directory.path(), &words).await?;
+    let is_found = |word: &&String| found.iter().any(|place| place.starts_with(word.as_str()));
+    Ok(words.iter().filter(is_found).cloned().collect())
 }
 
 async fn a_save_warns_in_its_notes_and_teaches_the_node_its_pace(pair: Pair) -> Result<()> {

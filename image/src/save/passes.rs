@@ -8,10 +8,12 @@
 //! registry the caller hears of it, so that an attempt after a crash begins with what is there.
 
 mod look;
+mod preview;
 mod report;
 mod set_aside;
 mod slices_up;
 
+pub use preview::{Preview, preview};
 pub use report::{Churn, FrozenReport, SaveReport};
 
 use super::assemble::described;

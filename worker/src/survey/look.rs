@@ -1,5 +1,6 @@
 //! One look: Docker, the layer, the mounts, the disk and the registry, side by side.
 
+use super::direct::{self, Seen};
 use super::look_at_mounts;
 use crate::docker::ContainerFacts;
 use crate::node::NodeContext;
@@ -10,7 +11,7 @@ use mothball_domain::failure::{Failure, FailureClass};
 use mothball_domain::node::SnapshotWay;
 use mothball_domain::size::human;
 use mothball_domain::survey::{
-    DiskReport, LAYERS_MAX, LayerReport, LayersReport, RegistryReport, Survey, SurveyReport,
+    DiskReport, LAYERS_MAX, LayerReport, LayersReport, RegistryReport, Reuse, Survey, SurveyReport,
 };
 use mothball_image::survey::{Looking, SecretRules, look_at_layer};
 use std::path::PathBuf;
@@ -36,10 +37,14 @@ pub(super) async fn look(
     let way = node.reach.of_container(&info, &facts);
     let excludes = Excluder::new(&survey.excludes)
         .map_err(|why| Failure::permanent(FailureClass::Internal, why.to_string()))?;
-    let (layer, (mounts, package_trees), registry, image) = tokio::join!(
+    let (layer, seen, (mounts, package_trees), registry, image) = tokio::join!(
         async {
             let upper = node.reach.seen_layer(&facts).ok()?;
             layer_of(upper, excludes, parts.settings.secrets.clone(), limit * 3 / 4).await
+        },
+        async {
+            let Way::Direct(upper) = &way else { return Seen::Nothing };
+            direct::look(node, &facts, upper.clone(), &survey.excludes, limit * 3 / 4).await
         },
         look_at_mounts(node, &facts, limit / 2),
         registry_of(parts),
@@ -50,13 +55,21 @@ pub(super) async fn look(
         // Docker counts what the worker cannot see; the caller's limit is the bound.
         None => parts.engine.writable_bytes(&facts.id).await.ok(),
     };
+    let way = match &seen {
+        Seen::Unsuitable(why) => node.reach.other_than_direct(why.clone()),
+        _ => way,
+    };
     let (shown_way, way_reason) = in_words(&way);
-    let to_save = layer.as_ref().map(|layer| layer.bytes).or(writable_bytes);
-    let expected = to_save.and_then(|bytes| node.rates.expect(shown_way, bytes));
+    let preview = if let Seen::Preview(preview) = &seen { Some(preview) } else { None };
+    let to_send = preview.map(|p| p.changed_bytes).or(layer.as_ref().map(|layer| layer.bytes));
+    let expected = to_send.or(writable_bytes).and_then(|bytes| node.rates.expect(shown_way, bytes));
     let layers = image.ok().flatten().map(|image| {
         let now = image.diff_ids.len() as u32;
-        LayersReport { now, after: now + 1, most: LAYERS_MAX }
+        let own = preview.map_or(1, |p| p.own_layers as u32);
+        LayersReport { now, after: now + own, most: LAYERS_MAX }
     });
+    let reuse = preview.filter(|p| p.reused_bytes > 0);
+    let reuse = reuse.map(|p| Reuse { bytes: p.reused_bytes, changed_bytes: p.changed_bytes });
     // The engine copies the layer on the node before it pushes; the direct way copies nothing.
     let needed_bytes = if shown_way == SnapshotWay::Engine { writable_bytes.unwrap_or(0) } else { 0 };
     let disk = node.disk_free_bytes().map(|free_bytes| DiskReport { free_bytes, needed_bytes });
@@ -67,7 +80,7 @@ pub(super) async fn look(
         layer,
         mounts,
         package_trees,
-        reuse: None,
+        reuse,
         disk,
         registry,
         layers,
@@ -75,6 +88,10 @@ pub(super) async fn look(
         problems: Vec::new(),
     };
     report.problems = problems(survey, &way, &report);
+    if matches!(seen, Seen::NoBase) {
+        let why = "The container's image is gone from the node, and nothing was kept of it: it cannot be saved directly.";
+        report.problems.push(why.to_owned());
+    }
     Ok(report)
 }
 

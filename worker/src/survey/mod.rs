@@ -1,6 +1,7 @@
 //! Surveys: looks at containers before a save, asked for by people who wait. They have a queue and slots of their own, so that
 //! no job waits for a survey and no survey for a job; they freeze nothing, hold no lease and cost no attempt.
 
+mod direct;
 mod look;
 mod mounts;
 mod rates;

@@ -90,7 +90,7 @@ pub(super) fn churn(root: &Root, rules: &Rules, last: Option<&Index>) -> io::Res
     Ok(Churn { entries: changes.items.len(), bytes: changes.content_bytes(&tree) })
 }
 
-fn seen(root: &Root, rules: &Rules) -> io::Result<Tree> {
+pub(super) fn seen(root: &Root, rules: &Rules) -> io::Result<Tree> {
     let tree = walk(root, rules)?;
     if tree.redirected {
         // Whoever chose this way has asked Docker, which says it of the whole node; the layer itself knows better.
