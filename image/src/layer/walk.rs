@@ -97,14 +97,12 @@ pub fn walk(root: &Root, keep: &dyn Keep) -> io::Result<Tree> {
         walk.work();
     });
     let state = walk.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match state.failed {
-        Some(error) => Err(error),
-        None => {
-            let mut tree = state.tree;
-            tree.left_out.named.sort_unstable();
-            Ok(tree)
-        }
+    if let Some(error) = state.failed {
+        return Err(error);
     }
+    let mut tree = state.tree;
+    tree.left_out.named.sort_unstable();
+    Ok(tree)
 }
 
 /// The time by the clock that file systems stamp with: it moves in ticks, and so do their stamps.
@@ -319,7 +317,7 @@ pub(crate) fn node_of(stat: &Stat, kind: Kind) -> Node {
     Node {
         ctime_nanos: (stat.st_ctime as i64)
             .wrapping_mul(1_000_000_000)
-            .wrapping_add(stat.st_ctime_nsec as i64),
+            .wrapping_add(i64::from(stat.st_ctime_nsec as u32)),
         ino: stat.st_ino,
         size: match kind {
             Kind::File => stat.st_size as u64,

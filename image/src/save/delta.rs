@@ -325,25 +325,23 @@ impl<'a> Differ<'a> {
         match frame.role {
             Role::Directory(_) | Role::Other => {}
             Role::Whiteout { id, said, hidden } => {
-                if !said && !(hidden && !frame.shown) {
+                if !said && (frame.shown || !hidden) {
                     self.changes.items.push(Item::Entry(id));
                 }
             }
             Role::Gone => match self.stack.last_mut() {
-                Some(Frame { role: Role::Directory(parent), path_len, .. }) => {
-                    if frame.shown {
-                        let name_at = if *path_len == 0 { 0 } else { *path_len + 1 };
-                        let name = self.path[name_at..frame.path_len].into();
-                        self.changes.items.push(Item::Removal(self.changes.removals.len() as u32));
-                        self.changes.removals.push(Removal { parent: *parent, name });
-                    }
+                Some(Frame { role: Role::Directory(parent), path_len, .. }) if frame.shown => {
+                    let name_at = if *path_len == 0 { 0 } else { *path_len + 1 };
+                    let name = self.path[name_at..frame.path_len].into();
+                    self.changes.items.push(Item::Removal(self.changes.removals.len() as u32));
+                    self.changes.removals.push(Removal { parent: *parent, name });
                 }
+                Some(Frame { role: Role::Directory(_), .. }) | None => {}
                 // A layer that mentions something has the directories on the way to it.
                 Some(above) => {
                     above.shown |= frame.mentioned;
                     above.mentioned |= frame.mentioned;
                 }
-                None => {}
             },
         }
     }

@@ -8,6 +8,7 @@ use crate::layer::index::{Index, Mark};
 use crate::layer::tree::{Kind, Node, Tree};
 use crate::layer::walk::{Keep, Reason};
 use mothball_domain::exclude::{Exclude, ExcludeError, Excluder};
+use mothball_domain::image::Digest;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 
@@ -66,7 +67,7 @@ impl Rules {
             sum.update(pattern);
             sum.update([0]);
         }
-        let fingerprint = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = Digest::from_sha256(sum.finalize().into()).hex().to_owned();
         Ok(Self { excluder: Excluder::new(patterns)?, fingerprint })
     }
 

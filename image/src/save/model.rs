@@ -193,7 +193,7 @@ fn node(thing: Thing, linked: bool) -> Node {
         Thing::Whiteout => (Kind::Whiteout, 0, 0, 0),
     };
     Node {
-        ctime_nanos: version as i64,
+        ctime_nanos: version.cast_signed(),
         ino,
         size,
         mtime_seconds: 0,

@@ -134,7 +134,7 @@ impl SliceWriter<'_> {
                 self.report.missing.push(id);
                 Ok(())
             }
-            Err(error) => Err(at(&path, error)),
+            Err(error) => Err(at(&path, &error)),
         }
     }
 
@@ -147,7 +147,7 @@ impl SliceWriter<'_> {
         let known = way.iter().zip(&self.way).take_while(|(a, b)| **a == b.id).count();
         self.way.truncate(known);
         for id in way.drain(known..) {
-            self.directory(id).map_err(|error| at(&tree.path(id), error))?;
+            self.directory(id).map_err(|error| at(&tree.path(id), &error))?;
             self.report.way_bytes += self.headers.len() as u64;
         }
         Ok(())
@@ -257,6 +257,6 @@ fn meta_of(stat: &Stat) -> Meta {
 }
 
 /// Says at which path something went wrong.
-fn at(path: &[u8], error: io::Error) -> io::Error {
+fn at(path: &[u8], error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot read /{}: {error}", String::from_utf8_lossy(path)))
 }

@@ -31,7 +31,9 @@ const SOAK_TIMES: u32 = 40;
 fn run(rounds: Vec<(Vec<Edit>, How)>) -> Result<(), TestCaseError> {
     let mut world = World::new(base);
     for (edits, how) in rounds {
-        edits.iter().for_each(|edit| edit.make(&world.at("")));
+        for edit in edits {
+            edit.make(&world.at(""));
+        }
         world.save(&how);
         if how.lost != 0 {
             // The save died. The next attempt ends it.

@@ -120,12 +120,12 @@ impl Index {
         if total != Some(length) {
             return Err(doubt());
         }
-        let (mut nodes, mut held) = (Vec::with_capacity(head.nodes as usize), Vec::new());
-        held.reserve_exact(head.nodes as usize);
+        let count = head.nodes as usize;
+        let (mut nodes, mut held_by) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for _ in 0..head.nodes {
             let (node, at) = unpack(&input.array()?).ok_or_else(doubt)?;
             nodes.push(node);
-            held.push(at);
+            held_by.push(at);
         }
         let names = input.bytes(head.names)?;
         let mut list = Vec::with_capacity(head.mentions as usize);
@@ -153,7 +153,7 @@ impl Index {
             said_bytes: head.said_bytes,
             rules: head.rules,
             tree: Arc::new(tree),
-            held,
+            held: held_by,
             mentions: Mentions { paths, list },
         };
         if index.is_sound() { Ok(index) } else { Err(doubt()) }

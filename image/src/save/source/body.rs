@@ -35,9 +35,9 @@ impl<'a> Body<'a> {
         }
         let (mut at, mut whole) = (0, true);
         while at < size {
-            let (start, end) = next_data(file, at, size)?;
-            self.zeros(start - at, out)?;
-            whole &= self.data(file, start, end, out)?;
+            let (data, end) = next_data(file, at, size)?;
+            self.zeros(data - at, out)?;
+            whole &= self.data(file, data, end, out)?;
             at = end;
         }
         Ok(whole)
