@@ -171,7 +171,8 @@ fn types(schema: &Value) -> Vec<String> {
     let one = |value: &Value| value.as_str().map(str::to_owned);
     if let Some(alternatives) = schema["oneOf"].as_array() {
         // A thing that is described elsewhere, or null.
-        let of = |schema: &Value| if schema["$ref"].is_string() { vec!["object".into()] } else { types(schema) };
+        let of =
+            |schema: &Value| if schema["$ref"].is_string() { vec!["object".into()] } else { types(schema) };
         return alternatives.iter().flat_map(of).collect();
     }
     match &schema["type"] {

@@ -136,7 +136,8 @@ async fn schedulers_are_killed_and_run_twice() -> Result<()> {
     // Published at least once each, and then left alone for a while, however often the two look.
     let queued = eventually(SOON, "the publications", async || {
         let queues = system.vhost.as_ref()?.queues().await.ok()?;
-        let ready = queues.iter().find(|(name, _)| name.ends_with(".node.node-a")).map(|(_, ready)| *ready)?;
+        let ready =
+            queues.iter().find(|(name, _)| name.ends_with(".node.node-a")).map(|(_, ready)| *ready)?;
         (ready >= jobs.len() as u64).then_some(ready)
     });
     let queued = queued.await?;
