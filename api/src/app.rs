@@ -3,7 +3,7 @@
 use crate::rate::Rates;
 use crate::streams::Streams;
 use crate::v1::views::{Code, Problem};
-use crate::{Parts, front, guard, health, v1};
+use crate::{Parts, front, guard, health, keep, v1};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
@@ -65,7 +65,7 @@ impl App {
 /// The whole surface of the role. Event streams end when `shutdown` is cancelled.
 pub fn router(parts: Parts, shutdown: CancellationToken) -> Router {
     let app = App::new(parts, shutdown);
-    let surface = guarded(v1::router().merge(front::routes()), &app).with_state(app.clone());
+    let surface = guarded(v1::router().merge(front::routes()).merge(keep::routes()), &app).with_state(app.clone());
     if !app.parts.settings.health {
         return surface;
     }
@@ -136,6 +136,7 @@ mod tests {
             alive_within: Duration::from_secs(1),
             seen_within: Duration::from_secs(1),
             policy_bounds: mothball_domain::policy::PolicyBounds::default(),
+            reach: mothball_domain::notice::reach::Reach::default(),
             support_contact: None,
             health: false,
             limits: Limits { request_timeout: Duration::from_millis(50), ..Limits::default() },

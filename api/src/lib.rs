@@ -8,6 +8,7 @@
 //! | `access` | who calls, for which project, and whether they may |
 //! | `guard` | around every call: id, time limit, counting, one form of refusal |
 //! | `extract` | reading bodies, paths and queries, refusing in one form |
+//! | `keep` | the page behind the link of a warning |
 //! | `submit` | from a request to a recorded and published job |
 //! | `metrics`, `scrape` | what is counted, and what is read from the store when asked |
 //! | `health` | `/livez`, `/readyz`, `/metrics` |
@@ -24,6 +25,7 @@ mod extract;
 mod front;
 mod guard;
 mod health;
+mod keep;
 pub mod keys;
 mod metrics;
 mod parts;

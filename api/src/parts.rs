@@ -2,6 +2,7 @@
 
 use crate::Metrics;
 use mothball_domain::flavor::Flavor;
+use mothball_domain::notice::reach::Reach;
 use mothball_domain::policy::PolicyBounds;
 use mothball_queue::Queue;
 use mothball_store::Store;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub policy_bounds: PolicyBounds,
     /// How old a look at a container may be to count as knowing that it is idle.
     pub seen_within: Duration,
+    /// Where webhooks may lead.
+    pub reach: Reach,
     /// Whom users may ask for help; named in hints.
     pub support_contact: Option<String>,
     /// Whether `/livez`, `/readyz` and `/metrics` are served beside `/v1`, and not on a listener of their own.

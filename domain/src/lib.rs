@@ -14,6 +14,7 @@
 //! | [`label`] | labels of containers, and selectors that choose by them |
 //! | [`schedule`] | what is done to containers by the clock, and when |
 //! | [`flavor`] | sizes of containers and their price |
+//! | [`notice`] | what people and programs are told of, in which words, and how it arrives |
 //! | [`node`] | a node, its GPUs, what its worker reports |
 //! | [`placement`] | which node a launch goes to |
 //! | [`people`] | projects, users, roles, keys, and who may do what |
@@ -34,6 +35,7 @@ pub mod job;
 pub mod label;
 pub mod name;
 pub mod node;
+pub mod notice;
 pub mod people;
 pub mod placement;
 pub mod policy;

@@ -46,6 +46,9 @@ pub const GRACE_SECONDS_USUAL: u64 = 30 * 60;
 /// Shares of the budget, in percent, at which the project is told.
 pub const BUDGET_MARKS: [u8; 3] = [50, 80, 100];
 
+/// Highest budget, 10^15: a hundred times as much must still be an exact decimal.
+pub const BUDGET_MAX: Decimal = Decimal::from_parts(2_764_472_320, 232_830, 0, false, 0);
+
 impl Default for PolicyBounds {
     fn default() -> Self {
         Self {
@@ -66,14 +69,19 @@ impl ParkPolicy {
         if self.lifetime_seconds.is_some_and(|s| s < bounds.lifetime_seconds_min) {
             return Err(format!("lifetime_seconds is at least {}", bounds.lifetime_seconds_min));
         }
-        if self.budget_per_month.is_some_and(|b| b <= Decimal::ZERO) {
-            return Err("budget_per_month is above 0".to_owned());
+        if self.budget_per_month.is_some_and(|b| b <= Decimal::ZERO || b > BUDGET_MAX) {
+            return Err(format!("budget_per_month is above 0 and at most {BUDGET_MAX}"));
         }
         let (min, max) = (bounds.grace_seconds_min, bounds.grace_seconds_max);
         if self.grace_seconds.is_some_and(|s| !(min..=max).contains(&s)) {
             return Err(format!("grace_seconds is between {min} and {max}"));
         }
         Ok(())
+    }
+
+    /// Whether nothing is a reason to park anything.
+    pub fn is_off(&self) -> bool {
+        self.idle.is_none() && self.lifetime_seconds.is_none() && self.budget_per_month.is_none()
     }
 
     /// How long after its warning a container is parked.
@@ -174,6 +182,10 @@ pub fn decide(
     now: Timestamp,
 ) -> Verdict {
     let withdraw = if standing.is_some() { Verdict::Withdraw } else { Verdict::Leave };
+    if policy.is_off() {
+        // Whatever is at work on it: a warning does not outlive its policy.
+        return withdraw;
+    }
     if !candidate.at_rest {
         // A job is at work on it: what comes of it is seen next time, and until then the warning stands.
         return Verdict::Leave;
@@ -282,6 +294,15 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_does_not_outlive_its_policy_whatever_is_at_work() {
+        let busy = Candidate { at_rest: false, ..idle() };
+        let standing = warning(Reason::Idle, 0);
+        let off = ParkPolicy { grace_seconds: Some(60), ..ParkPolicy::default() };
+        assert_eq!(decide(&off, &busy, Decimal::ZERO, Some(&standing), at(1)), Verdict::Withdraw);
+        assert_eq!(decide(&off, &busy, Decimal::ZERO, None, at(1)), Verdict::Leave);
+    }
+
+    #[test]
     fn who_is_protected_is_told_once_and_never_parked() {
         let protected = Candidate { protected: true, ..idle() };
         let Verdict::Warn(told) = decided(&protected, None, 2000) else { panic!("not told") };
@@ -327,6 +348,7 @@ mod tests {
         for (bad, words) in [
             (ParkPolicy { lifetime_seconds: Some(10), ..policy() }, "lifetime_seconds"),
             (ParkPolicy { budget_per_month: Some(Decimal::ZERO), ..policy() }, "budget_per_month"),
+            (ParkPolicy { budget_per_month: Some(Decimal::MAX), ..policy() }, "budget_per_month"),
             (ParkPolicy { grace_seconds: Some(1), ..policy() }, "grace_seconds"),
         ] {
             assert!(bad.check(&bounds).unwrap_err().contains(words), "{bad:?}");

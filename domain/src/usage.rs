@@ -133,11 +133,8 @@ impl IdleRule {
                 Some(busy) if at_least(busy, self.gpu_below) => {
                     return Some(format!("its GPUs were {:.0} % busy", busy * 100.0));
                 }
-                // The other thresholds go on to count; a rule about GPUs alone says nothing without them.
-                None if self.gpu_below.is_some()
-                    && self.cpu_below.is_none()
-                    && self.network_below.is_none() =>
-                {
+                // A training run that leaves CPU and network alone must not look idle because nobody could ask its GPUs.
+                None if self.gpu_below.is_some() => {
                     return Some("nobody knows how busy its GPUs were".to_owned());
                 }
                 _ => {}
@@ -252,9 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_of_gpus_is_not_idleness_unless_the_rest_can() {
+    fn what_cannot_be_told_of_gpus_is_not_idleness() {
         let unknown = Use { gpu: None, ..idle() };
-        assert_eq!(rule().activity(&unknown, 1), None, "CPU and network still tell");
+        assert!(rule().activity(&unknown, 1).is_some_and(|w| w.contains("nobody knows")));
+        assert_eq!(rule().activity(&unknown, 0), None, "one without GPUs has none to ask");
+        let no_gpus = IdleRule { gpu_below: None, ..rule() };
+        assert_eq!(no_gpus.activity(&unknown, 1), None, "a rule about CPU and network does not ask for them");
         let gpus_only = IdleRule { cpu_below: None, network_below: None, ..rule() };
         assert!(gpus_only.activity(&unknown, 1).is_some_and(|w| w.contains("nobody knows")));
         assert!(gpus_only.activity(&idle(), 0).is_some_and(|w| w.contains("has none")));

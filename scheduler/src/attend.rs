@@ -17,7 +17,7 @@ const PARALLEL: usize = 16;
 pub(crate) const UNREADABLE_AGAIN: Duration = Duration::from_mins(10);
 
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
-    let mut rounds = Rounds::new(parts, "jobs", shutdown);
+    let mut rounds = Rounds::new(parts, "jobs that are due", shutdown);
     while rounds.next().await {
         let done = round(parts, shutdown).await;
         rounds.ended(done).await;

@@ -1,9 +1,9 @@
 //! History does not grow for ever.
 
 use crate::Parts;
+use crate::rounds::Rounds;
 use mothball_store::StoreError;
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// How often old history is looked for.
@@ -12,17 +12,10 @@ const EVERY: Duration = Duration::from_mins(10);
 const BATCH: usize = 500;
 
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        if let Err(error) = purge(parts, shutdown).await {
-            tracing::warn!(error = %error, "old history could not be removed; trying again later");
-        }
+    let mut rounds = Rounds::every(EVERY, "old history", shutdown);
+    while rounds.next().await {
+        let done = purge(parts, shutdown).await;
+        rounds.ended(done).await;
     }
 }
 
@@ -38,10 +31,19 @@ async fn purge(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreE
         // As long as a job may name it.
         let containers = store.purge_containers(settings.keep_jobs_for, BATCH).await?;
         let sheets = store.purge_ledger(settings.keep_ledger_for, BATCH).await?;
-        if jobs + entries + containers + sheets > 0 {
-            tracing::info!(jobs, audit_entries = entries, containers, sheets, "removed old history");
+        let deliveries = store.purge_deliveries(settings.notify.keep_for, BATCH).await?;
+        let removed = [jobs, entries, containers, sheets, deliveries];
+        if removed.iter().sum::<usize>() > 0 {
+            tracing::info!(
+                jobs,
+                audit_entries = entries,
+                containers,
+                sheets,
+                deliveries,
+                "removed old history"
+            );
         }
-        if [jobs, entries, containers, sheets].into_iter().all(|removed| removed < BATCH) {
+        if removed.into_iter().all(|removed| removed < BATCH) {
             return Ok(());
         }
     }

@@ -1,14 +1,19 @@
-//! The scheduler role: time. One loop attends to jobs that are due, one fires schedules, one keeps history from growing for ever. Any number of
-//! schedulers may run: the store decides, and each decision is safe to be asked for twice.
+//! The scheduler role: time. One loop attends to jobs that are due, one fires schedules, one does what policies say, one tells
+//! people of what happened, one keeps history from growing for ever. Any number of schedulers may run: the store decides,
+//! and each decision is safe to be asked for twice.
 
 mod attend;
 mod history;
 mod metrics;
+mod notify;
 mod policies;
 mod rounds;
 mod schedules;
 
 pub use metrics::Metrics;
+pub use notify::{
+    MailError, Mailer, NotifySettings, Senders, SmtpSettings, SmtpTls, WebhookSender, WebhookSetupError,
+};
 
 use mothball_domain::flavor::Flavor;
 use mothball_queue::Queue;
@@ -42,6 +47,8 @@ pub struct Settings {
     pub keep_audit_for: Duration,
     /// How long the ledger, which cost reports are made of, is kept.
     pub keep_ledger_for: Duration,
+    /// How people and programs are told of what happens.
+    pub notify: NotifySettings,
 }
 
 /// Everything that a scheduler works with.
@@ -53,6 +60,8 @@ pub struct Parts {
     pub queue: Queue,
     /// Numbers for Prometheus.
     pub metrics: Arc<Metrics>,
+    /// What carries notices away.
+    pub senders: Senders,
     /// Plain settings.
     pub settings: Settings,
 }
@@ -78,6 +87,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) {
         attend::run(&parts, &shutdown),
         schedules::run(&parts, &shutdown),
         policies::run(&parts, &shutdown),
+        notify::run(&parts, &shutdown),
         history::run(&parts, &shutdown),
     );
 }

@@ -12,6 +12,8 @@ pub struct Metrics {
     pub runs: IntCounterVec,
     /// What policies did about containers.
     pub policed: IntCounterVec,
+    /// Tries to tell somebody of something, by the way and how they ended.
+    pub told: IntCounterVec,
     /// When the loop last went round, in seconds since 1970.
     pub last_tick: IntGauge,
 }
@@ -45,6 +47,19 @@ impl Metrics {
             policed.with_label_values(&[done]);
         }
         registry.register(Box::new(policed.clone()))?;
+        let told = IntCounterVec::new(
+            Opts::new(
+                "mothball_notifications_total",
+                "Tries to tell somebody of something, by the way and how they ended.",
+            ),
+            &["channel", "result"],
+        )?;
+        for channel in ["webhook", "email"] {
+            for result in ["delivered", "retrying", "failed"] {
+                told.with_label_values(&[channel, result]);
+            }
+        }
+        registry.register(Box::new(told.clone()))?;
         let last_tick = IntGauge::new(
             "mothball_scheduler_last_tick_timestamp_seconds",
             "When the scheduler last looked for what is due.",
@@ -52,6 +67,6 @@ impl Metrics {
         registry.register(Box::new(attended.clone()))?;
         registry.register(Box::new(runs.clone()))?;
         registry.register(Box::new(last_tick.clone()))?;
-        Ok(Self { attended, runs, policed, last_tick })
+        Ok(Self { attended, runs, policed, told, last_tick })
     }
 }

@@ -3,11 +3,12 @@
 
 use crate::Parts;
 use crate::attend::attend;
+use crate::rounds::Rounds;
 use mothball_domain::id::{ContainerId, JobId};
+use mothball_domain::name::ProjectName;
 use mothball_domain::policy::ParkPolicy;
 use mothball_store::{ContainerQuery, Policed, Policing, StoreError};
 use rust_decimal::Decimal;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -15,67 +16,85 @@ use uuid::Uuid;
 const BATCH: usize = 200;
 
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
-    let mut ticks = interval(parts.settings.policy_tick);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        if let Err(error) = round(parts, shutdown).await {
-            tracing::warn!(error = %error, "what policies say could not be looked up; trying again");
-        }
+    let mut rounds = Rounds::every(parts.settings.policy_tick, "what policies say", shutdown);
+    while rounds.next().await {
+        let done = round(parts, shutdown).await;
+        rounds.ended(done).await;
     }
 }
 
 async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
     for project in parts.store.projects_with_park_policy().await? {
-        let policy = parts.store.park_policy(&project).await?;
-        let spent = match policy.budget_per_month {
-            Some(_) => parts.store.spent_this_month(&project).await?,
-            None => Decimal::ZERO,
-        };
-        let policing = Policing {
-            spent,
-            seen_within: parts.settings.seen_within,
-            max_attempts: parts.settings.max_attempts,
-            alive_within: parts.settings.alive_within,
-        };
-        let mut query =
-            ContainerQuery { project: Some(project.clone()), limit: BATCH, ..ContainerQuery::default() };
-        loop {
-            let page = parts.store.containers(&query).await?;
-            for container in &page.items {
-                if shutdown.is_cancelled() {
-                    return Ok(());
-                }
-                police(parts, container.id, &policing).await?;
-            }
-            match (page.items.last(), page.next) {
-                (Some(last), Some(_)) => query.cursor = Some(last.id),
-                _ => break,
-            }
+        if shutdown.is_cancelled() {
+            return Ok(());
         }
-        if policy == ParkPolicy::default() {
-            // Its warnings are withdrawn: there is nothing to look at any more.
-            parts.store.end_park_policy(&project).await?;
+        match of_project(parts, &project, shutdown).await {
+            // One project whose records cannot be read must not stop the others.
+            Err(StoreError::Corrupt(what)) => {
+                tracing::error!(project = %project, error = what, "a project's policy cannot be applied");
+            }
+            done => done?,
         }
     }
     Ok(())
 }
 
-async fn police(parts: &Parts, id: ContainerId, policing: &Policing) -> Result<(), StoreError> {
+async fn of_project(
+    parts: &Parts,
+    project: &ProjectName,
+    shutdown: &CancellationToken,
+) -> Result<(), StoreError> {
+    let store = &parts.store;
+    let policy = store.park_policy(project).await?;
+    let mut spent = Decimal::ZERO;
+    if policy.budget_per_month.is_some() {
+        let this_month = store.spent_this_month(project).await?;
+        spent = this_month.amount;
+        if let Some(mark) = store.tell_budget(project, this_month).await? {
+            tracing::info!(project = %project, mark, "a project reached a mark of its budget");
+        }
+    }
+    let policing = Policing {
+        spent,
+        seen_within: parts.settings.seen_within,
+        max_attempts: parts.settings.max_attempts,
+        alive_within: parts.settings.alive_within,
+    };
+    let mut query =
+        ContainerQuery { project: Some(project.clone()), limit: BATCH, ..ContainerQuery::default() };
+    let mut all_seen = true;
+    loop {
+        let page = store.containers(&query).await?;
+        for container in &page.items {
+            if shutdown.is_cancelled() {
+                return Ok(());
+            }
+            all_seen &= police(parts, container.id, &policing).await?;
+        }
+        match (page.items.last(), page.next) {
+            (Some(last), Some(_)) => query.cursor = Some(last.id),
+            _ => break,
+        }
+    }
+    if policy == ParkPolicy::default() && all_seen {
+        // Its warnings are withdrawn: there is nothing to look at any more.
+        store.end_park_policy(project).await?;
+    }
+    Ok(())
+}
+
+/// Does what the policy says of one container. False when that could not be told now.
+async fn police(parts: &Parts, id: ContainerId, policing: &Policing) -> Result<bool, StoreError> {
     let policed = match parts.store.police(id, JobId(Uuid::now_v7()), policing).await {
         // One container that changes all the time, or cannot be read, must not stop the others.
         Err(error @ (StoreError::Contended(_) | StoreError::Corrupt(_))) => {
             tracing::warn!(container.id = %id, error = %error, "a container's policy could not be applied");
-            return Ok(());
+            return Ok(false);
         }
         other => other?,
     };
     let done = match &policed {
-        Policed::Nothing => return Ok(()),
+        Policed::Nothing => return Ok(true),
         Policed::Warned(warning, _) => {
             tracing::info!(container.id = %id, reason = %warning.reason, park_at = %warning.park_at, "warned of a park");
             "warned"
@@ -97,9 +116,10 @@ async fn police(parts: &Parts, id: ContainerId, policing: &Policing) -> Result<(
     note(parts, id, &policed).await;
     match policed {
         // It is due anyway: this is only haste.
-        Policed::Parking(_, job) => attend(parts, job.id).await,
-        _ => Ok(()),
+        Policed::Parking(_, job) => attend(parts, job.id).await?,
+        _ => {}
     }
+    Ok(true)
 }
 
 /// Writes what was done into the audit trail, in the name of the container's owner, whose it is.

@@ -21,11 +21,16 @@ pub(crate) struct Rounds<'a> {
 }
 
 impl<'a> Rounds<'a> {
+    /// Rounds as often as jobs are looked at.
     pub(crate) fn new(parts: &Parts, what: &'static str, shutdown: &'a CancellationToken) -> Self {
-        let tick = parts.settings.tick;
+        Self::every(parts.settings.tick, what, shutdown)
+    }
+
+    /// Rounds at every `tick`; `what` says in the log what could not be looked up.
+    pub(crate) fn every(tick: Duration, what: &'static str, shutdown: &'a CancellationToken) -> Self {
         let mut ticks = interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks, tick, wait: tick, what, shutdown }
+        Self { ticks, tick, wait: tick.min(AGAIN_MAX), what, shutdown }
     }
 
     /// Waits for the next round. False when there is none.
@@ -40,10 +45,10 @@ impl<'a> Rounds<'a> {
     /// Says how the round ended, and waits longer the more of them failed.
     pub(crate) async fn ended(&mut self, round: Result<(), StoreError>) {
         let Err(error) = round else {
-            self.wait = self.tick;
+            self.wait = self.tick.min(AGAIN_MAX);
             return;
         };
-        tracing::warn!(error = %error, "{} that are due could not be looked up; trying again", self.what);
+        tracing::warn!(error = %error, "{} could not be looked up; trying again", self.what);
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => {}

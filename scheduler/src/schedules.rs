@@ -19,7 +19,7 @@ const BATCH: usize = 200;
 const PARALLEL: usize = 16;
 
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
-    let mut rounds = Rounds::new(parts, "schedules", shutdown);
+    let mut rounds = Rounds::new(parts, "schedules that are due", shutdown);
     while rounds.next().await {
         let done = round(parts, shutdown).await;
         rounds.ended(done).await;

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use mothball_domain::container::ContainerState;
-use mothball_domain::id::{ContainerId, JobId, ScheduleId, SurveyId};
+use mothball_domain::id::{ContainerId, DeliveryId, JobId, NoticeId, ScheduleId, SurveyId, WebhookId};
 use mothball_domain::image::ImageRef;
 use mothball_domain::job::JobKind;
 use mothball_domain::name::{ContainerName, ImageName, NodeName, ProjectName, UserName};
+use mothball_domain::notice::KeepToken;
 use mothball_domain::state::JobState;
 
 /// Unfinished jobs by the time at which the scheduler must look at them: exactly one entry each.
@@ -52,6 +53,13 @@ pub(crate) const SCHEDULES: &str = "schedules";
 pub(crate) const SCHEDULES_DUE: &str = "schedules:due";
 /// Runs of schedules that are not over, by the time at which the scheduler must look at them.
 pub(crate) const RUNS_DUE: &str = "schedules:runs:due";
+
+/// Notices that were not spread to their receivers yet, by the time they were written.
+pub(crate) const NOTICES_DUE: &str = "notices:due";
+/// Deliveries that have not arrived yet, by the time at which they are tried next.
+pub(crate) const DELIVERIES_DUE: &str = "deliveries:due";
+/// All deliveries, by the time they were made.
+pub(crate) const DELIVERY_TIMES: &str = "deliveries:times";
 
 pub(crate) fn job(id: JobId) -> String {
     format!("job:{id}")
@@ -200,6 +208,40 @@ pub(crate) fn survey(id: SurveyId) -> String {
 /// The survey that a user asked for last of a container.
 pub(crate) fn survey_of(user: &UserName, container: ContainerId) -> String {
     format!("surveyof:{user}:{container}")
+}
+pub(crate) fn notice(id: NoticeId) -> String {
+    format!("notice:{id}")
+}
+pub(crate) fn delivery(id: DeliveryId) -> String {
+    format!("delivery:{id}")
+}
+pub(crate) fn deliveries_to_webhook(id: WebhookId) -> String {
+    format!("deliveries:w:{id}")
+}
+pub(crate) fn deliveries_to_user(user: &UserName) -> String {
+    format!("deliveries:u:{user}")
+}
+pub(crate) fn webhook(id: WebhookId) -> String {
+    format!("webhook:{id}")
+}
+pub(crate) fn webhooks_of_project(project: &ProjectName) -> String {
+    format!("webhooks:p:{project}")
+}
+/// Counts the webhooks that were made in a project: two at once must not both take the last place.
+pub(crate) fn webhooks_made(project: &ProjectName) -> String {
+    format!("webhooks:made:{project}")
+}
+/// What a user wants to be told of.
+pub(crate) fn preferences(user: &UserName) -> String {
+    format!("preferences:{user}")
+}
+/// The mark of its budget that a project's admins were told of last.
+pub(crate) fn budget_told(project: &ProjectName) -> String {
+    format!("budgettold:{project}")
+}
+/// The container that a link keeps.
+pub(crate) fn keep(token: &KeepToken) -> String {
+    format!("keep:{}", token.expose())
 }
 pub(crate) fn audit(member: &str) -> String {
     format!("audit:{member}")

@@ -16,6 +16,7 @@ mod running;
 mod scheduling;
 mod submitting;
 mod surveying;
+mod telling;
 mod usage;
 mod waiting;
 mod waking;
@@ -51,6 +52,16 @@ const CLAUSES: &[Clause] = clauses![
     usage:
         the_last_look_is_kept_with_the_stores_time,
         a_policy_is_kept_until_it_does_nothing;
+    telling:
+        what_happened_is_told_once_to_those_who_want_it,
+        who_has_left_or_is_disabled_is_not_told,
+        a_delivery_is_one_taker_s_until_it_ends,
+        deliveries_are_listed_newest_first_and_go_when_they_are_old,
+        a_project_has_so_many_webhooks,
+        a_warning_is_told_with_a_link_that_keeps_and_a_park_with_its_job,
+        a_park_that_is_refused_waits_a_whole_grace,
+        a_warning_goes_with_its_policy,
+        each_mark_of_a_budget_is_told_once_a_month;
     submitting:
         a_submission_is_recorded_listed_and_due_at_once,
         the_same_id_is_the_same_job,

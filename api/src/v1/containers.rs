@@ -6,6 +6,7 @@ use super::views::{Code, Container, ContainerPatch, Job, List, Problem};
 use super::{launch, show};
 use crate::access::{NamedProject, Principal, authorize, shortened};
 use crate::app::App;
+use crate::keep;
 use crate::extract::{Body, Path, Query};
 use crate::submit::{self, Order, Repeatable};
 use axum::Json;
@@ -166,10 +167,13 @@ async fn change(
     let changed = app.parts.store.change_container(found.id, &change).await?;
     let changed =
         changed.ok_or_else(|| Problem::not_found(format_args!("container {} any more", found.name)))?;
+    let now = app.parts.store.now().await?;
+    if patch.keep_until.flatten().is_some_and(|until| until > now) {
+        keep::stop_policy_park(&app, found.id).await?;
+    }
     let what = serde_json::to_string(&patch).unwrap_or_default();
     let subject = format!("container {} ({})", found.name, found.id);
     submit::audit(&app, &principal, Some(&found.project), "container.change", &subject, &what).await;
-    let now = app.parts.store.now().await?;
     Ok(Json(show::container(&changed, now, &app.parts.settings.currency)))
 }
 

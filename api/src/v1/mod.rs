@@ -8,6 +8,7 @@ mod audit;
 mod catalog;
 mod containers;
 mod costs;
+mod deliveries;
 mod docs;
 mod events;
 mod excludes;
@@ -18,6 +19,7 @@ mod launch;
 mod me;
 mod members;
 mod nodes;
+mod notifications;
 mod page;
 mod park;
 mod parking;
@@ -28,6 +30,7 @@ pub(crate) mod show;
 mod snapshots;
 mod users;
 pub mod views;
+mod webhooks;
 
 use crate::app::App;
 use axum::routing::get;
@@ -58,6 +61,9 @@ fn described() -> OpenApiRouter<App> {
         .merge(costs::routes())
         .merge(parking::routes())
         .merge(schedules::routes())
+        .merge(webhooks::routes())
+        .merge(deliveries::routes())
+        .merge(notifications::routes())
         .merge(nodes::routes())
         .merge(projects::routes())
         .merge(members::routes())

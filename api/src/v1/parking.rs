@@ -78,7 +78,7 @@ async fn preview(
     let (_, project) = find(&app, &principal, &which).await?;
     let store = &app.parts.store;
     let policing = Policing {
-        spent: store.spent_this_month(&project.name).await?,
+        spent: store.spent_this_month(&project.name).await?.amount,
         seen_within: app.parts.settings.seen_within,
         ..Policing::default()
     };

@@ -36,6 +36,10 @@ fn table() -> Vec<Row> {
     let n = "/v1/nodes/{node}";
     let policy = "/v1/policies/{project}/parking";
     let s = "/v1/schedules/{schedule}";
+    let w = "/v1/webhooks/{webhook}";
+    let told = "/v1/users/{user}/notifications";
+    let themselves = [Yes, Yes, Yes, Unseen, Unseen];
+    let hook = json!({"url": "https://example.org/hook"});
     let none = || Value::Null;
     let everybodys = json!({"all_containers": true, "action": "park", "cron": "0 20 * * *"});
     let of_one = json!({"container": 1, "action": "park", "cron": "0 20 * * *"});
@@ -162,6 +166,30 @@ fn table() -> Vec<Row> {
             json!({"until": null}),
             owner,
         ),
+        ("GET", "/v1/webhooks", "/v1/webhooks?project=default", none(), admins),
+        ("POST", "/v1/webhooks", "/v1/webhooks?project=default", hook, admins),
+        ("GET", w, "/v1/webhooks/WEBHOOK", none(), admins),
+        ("PATCH", w, "/v1/webhooks/WEBHOOK", json!({"enabled": false}), admins),
+        ("DELETE", w, "/v1/webhooks/WEBHOOK", none(), admins),
+        ("POST", leak("/v1/webhooks/{webhook}/secret"), "/v1/webhooks/WEBHOOK/secret", none(), admins),
+        ("POST", leak("/v1/webhooks/{webhook}/test"), "/v1/webhooks/WEBHOOK/test", none(), admins),
+        ("GET", leak("/v1/webhooks/{webhook}/deliveries"), "/v1/webhooks/WEBHOOK/deliveries", none(), admins),
+        (
+            "POST",
+            leak("/v1/webhooks/{webhook}/deliveries/{delivery}/replay"),
+            "/v1/webhooks/WEBHOOK/deliveries/DELIVERY/replay",
+            none(),
+            admins,
+        ),
+        ("GET", told, "/v1/users/ann/notifications", none(), themselves),
+        ("PUT", told, "/v1/users/ann/notifications", json!({"email": null}), themselves),
+        (
+            "GET",
+            leak("/v1/users/{user}/notifications/deliveries"),
+            "/v1/users/ann/notifications/deliveries",
+            none(),
+            themselves,
+        ),
         ("GET", "/v1/audit", "/v1/audit?project=default", none(), admins),
         ("GET", "/v1/costs", "/v1/costs?project=default", none(), project),
         ("GET", "/v1/costs", "/v1/costs?project=default&user=bob", none(), [Yes, Yes, No, Yes, Unseen]),
@@ -171,9 +199,10 @@ fn table() -> Vec<Row> {
 }
 
 /// What the table's paths call something that has another name each time.
-type Named = [(&'static str, String); 2];
+type Named = [(&'static str, String); 4];
 
-/// The platform of the table: `ann` has container 1, image base:v1, whose job is JOB, and schedule SCHEDULE.
+/// The platform of the table: `ann` has container 1, image base:v1, whose job is JOB, and schedule SCHEDULE; their project
+/// has WEBHOOK, to which DELIVERY is on its way.
 async fn world() -> (World, Named) {
     let world = Box::pin(World::new()).await;
     let id = Box::pin(world.ready("ann", "box")).await;
@@ -181,7 +210,15 @@ async fn world() -> (World, Named) {
     let body = json!({"container": 1, "action": "park", "cron": "0 20 * * *"});
     let schedule = Box::pin(world.post("ann", "/v1/schedules", body)).await.is(201).json();
     let schedule = schedule["id"].as_str().unwrap().to_owned();
-    (world, [("JOB", job.to_string()), ("SCHEDULE", schedule)])
+    let body = json!({"url": "https://example.org/hook", "project": "default"});
+    let webhook = Box::pin(world.post("boss", "/v1/webhooks", body)).await.is(201).json();
+    let webhook = webhook["id"].as_str().unwrap().to_owned();
+    let test = format!("/v1/webhooks/{webhook}/test");
+    let delivery = Box::pin(world.post("boss", &test, Value::Null)).await.is(202).json();
+    let delivery = delivery["id"].as_str().unwrap().to_owned();
+    let names =
+        [("JOB", job.to_string()), ("SCHEDULE", schedule), ("WEBHOOK", webhook), ("DELIVERY", delivery)];
+    (world, names)
 }
 
 #[tokio::test]

@@ -115,6 +115,7 @@ fn settings() -> Settings {
         alive_within: Duration::from_hours(1),
         seen_within: Duration::from_hours(1),
         policy_bounds: mothball_domain::policy::PolicyBounds::default(),
+        reach: mothball_domain::notice::reach::Reach::default(),
         support_contact: Some("help@example".into()),
         health: true,
         limits: Limits {

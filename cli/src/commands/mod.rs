@@ -11,6 +11,7 @@ mod launch;
 mod login;
 mod manage;
 mod nodes;
+mod notify;
 mod policy;
 mod preflight;
 mod projects;
@@ -18,6 +19,7 @@ mod save;
 mod schedules;
 mod submitted;
 mod users;
+mod webhooks;
 
 pub(crate) use config::ConfigFile;
 
@@ -81,6 +83,10 @@ pub(crate) enum Command {
     Policy(policy::PolicyArgs),
     /// Lists schedules, makes them, looks ahead and back: what is done to containers by the clock.
     Schedules(schedules::SchedulesArgs),
+    /// Shows or sets what you are told of by e-mail, and what you were told.
+    Notify(notify::NotifyArgs),
+    /// Lists webhooks of a project, makes, tries and changes them, and shows what they were sent (project admins).
+    Webhooks(webhooks::WebhooksArgs),
     /// Lists flavors and their prices.
     Flavors,
     /// Lists nodes, or drains, resumes or forgets one (operators).
@@ -127,6 +133,8 @@ impl Command {
             Self::Cost(args) => cost::run(args, cx).await,
             Self::Policy(args) => policy::run(args, cx).await,
             Self::Schedules(args) => schedules::run(args, cx).await,
+            Self::Notify(args) => notify::run(args, cx).await,
+            Self::Webhooks(args) => webhooks::run(args, cx).await,
             Self::Flavors => images::flavors(cx).await,
             Self::Nodes(args) => nodes::run(args, cx).await,
             Self::Projects(args) => projects::run(args, cx).await,

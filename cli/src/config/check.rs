@@ -1,7 +1,7 @@
 //! Checks of what belongs together, at start-up, each with what to do.
 
 use super::ConfigError;
-use super::settings::Settings;
+use super::settings::{Settings, SmtpTls};
 use mothball_domain::name::{NodeName, ProjectName, UserName};
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
@@ -16,6 +16,7 @@ const PRICE_MAX: u32 = 10_000_000;
 pub(crate) fn check(settings: &Settings) -> Result<(), ConfigError> {
     places(settings)?;
     credentials(settings)?;
+    notifications(settings)?;
     times(settings)?;
     bounds(settings)?;
     lists(settings)
@@ -86,6 +87,34 @@ fn credentials(s: &Settings) -> Result<(), ConfigError> {
     ))
 }
 
+fn notifications(s: &Settings) -> Result<(), ConfigError> {
+    let smtp = &s.notifications.smtp;
+    if smtp.username.is_some() != smtp.password_file.is_some() {
+        return Err(refuse(
+            "notifications.smtp.username",
+            "of it and notifications.smtp.password_file only one is set",
+            "set both, or leave both out",
+        ));
+    }
+    if smtp.username.is_some() && smtp.tls == SmtpTls::None {
+        return Err(refuse(
+            "notifications.smtp.tls",
+            "a password would be sent in the clear",
+            "write \"starttls\" or \"tls\", or leave username and password_file out",
+        ));
+    }
+    let Some(url) = &s.api.public_url else { return Ok(()) };
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
+    if rest.is_empty() || url.contains(|c: char| c.is_whitespace() || "?#@<>\"".contains(c)) {
+        return Err(refuse(
+            "api.public_url",
+            "it is no http or https address",
+            "write https://HOST or https://HOST/PATH, without a query and without credentials",
+        ));
+    }
+    Ok(())
+}
+
 /// Whether a text is 8-4-4-4-12 lower-case hexadecimal digits.
 pub(crate) fn is_key_shaped(text: &str) -> bool {
     let lengths: Vec<usize> = text.split('-').map(str::len).collect();
@@ -114,6 +143,9 @@ fn times(s: &Settings) -> Result<(), ConfigError> {
         ("api.survey_timeout", s.api.survey_timeout),
         ("scheduler.tick", s.scheduler.tick),
         ("policies.tick", s.policies.tick),
+        ("notifications.timeout", s.notifications.timeout),
+        ("notifications.retry_first", s.notifications.retry_first),
+        ("notifications.keep_for", s.notifications.keep_for),
     ];
     if let Some((key, _)) = positive.into_iter().find(|(_, span)| span.0.is_zero()) {
         return Err(refuse(key, "it is 0", "write a time above 0, as in \"30s\""));
@@ -161,6 +193,7 @@ fn bounds(s: &Settings) -> Result<(), ConfigError> {
     for (key, value, from, to) in [
         ("worker.concurrency", u64::from(s.worker.concurrency), 1, 64),
         ("jobs.max_attempts", u64::from(s.jobs.max_attempts), 1, 100),
+        ("notifications.max_attempts", u64::from(s.notifications.max_attempts), 1, 100),
         ("api.rate_per_second", u64::from(s.api.rate_per_second), 1, 100_000),
         ("api.rate_burst", u64::from(s.api.rate_burst), 1, 1_000_000),
         ("api.streams", u64::from(s.api.streams), 1, 100_000),

@@ -10,7 +10,7 @@ mod settings;
 mod tests;
 
 pub(crate) use check::is_key_shaped;
-pub(crate) use settings::{GpuRequest, Gpus, LogFormat, Settings, Snapshot};
+pub(crate) use settings::{GpuRequest, Gpus, LogFormat, Settings, SmtpTls, Snapshot};
 
 use figment::error::Kind;
 use figment::providers::{Format, Serialized, Toml};

@@ -2,6 +2,7 @@
 
 use super::duration::Span;
 use super::secret::{Secret, SecretUrl};
+use ipnet::IpNet;
 use mothball_domain::exclude::Exclude;
 use mothball_domain::flavor::Flavor;
 use mothball_domain::size::ByteSize;
@@ -28,6 +29,7 @@ pub(crate) struct Settings {
     pub(crate) scheduler: Scheduler,
     pub(crate) policies: Policies,
     pub(crate) billing: Billing,
+    pub(crate) notifications: Notifications,
     pub(crate) flavors: Vec<Flavor>,
     #[serde(default)]
     pub(crate) catalog: Vec<CatalogEntry>,
@@ -53,6 +55,7 @@ pub(crate) enum LogFormat {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Api {
     pub(crate) listen: String,
+    pub(crate) public_url: Option<String>,
     pub(crate) admin_key: Option<Secret>,
     pub(crate) body_max: ByteSize,
     pub(crate) request_timeout: Span,
@@ -209,6 +212,36 @@ pub(crate) struct Policies {
 pub(crate) struct Billing {
     pub(crate) storage_price_per_gb_month: Decimal,
     pub(crate) keep_for: Span,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Notifications {
+    pub(crate) allow_networks: Vec<IpNet>,
+    pub(crate) timeout: Span,
+    pub(crate) max_attempts: u32,
+    pub(crate) retry_first: Span,
+    pub(crate) keep_for: Span,
+    pub(crate) smtp: Smtp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Smtp {
+    pub(crate) host: Option<String>,
+    pub(crate) port: u16,
+    pub(crate) tls: SmtpTls,
+    pub(crate) username: Option<String>,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) from: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SmtpTls {
+    Starttls,
+    Tls,
+    None,
 }
 
 /// A base image on offer.

@@ -57,14 +57,15 @@ impl Finding {
 pub(crate) async fn run(args: DoctorArgs, cx: &Context) -> Result<(), Fail> {
     let settings = args.file.load(cx)?;
     // All at once: one server that does not answer must not make the others wait.
-    let (store, queue, registry, docker) = tokio::join!(
+    let (store, queue, registry, docker, mail) = tokio::join!(
         limited("store", servers::store(&settings)),
         limited("queue", servers::queue(&settings)),
         limited("registry", servers::registry(&settings)),
         limited("docker", machine::docker(&settings)),
+        limited("mail", servers::mail(&settings)),
     );
     let findings: Vec<Finding> =
-        [store, queue, registry, docker, machine::gpus(&settings).await, machine::disk(&settings)].concat();
+        [store, queue, registry, mail, docker, machine::gpus(&settings).await, machine::disk(&settings)].concat();
     cx.show(&findings, |all| all.iter().map(said).collect::<Vec<_>>().join("\n"))?;
     let failed = findings.iter().filter(|f| f.verdict == Verdict::Fail).count();
     if failed == 0 {

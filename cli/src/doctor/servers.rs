@@ -130,6 +130,24 @@ async fn connected(queue: &Queue, health: &Health, name: &str) -> Vec<Finding> {
     findings
 }
 
+/// The mail server: reached and signed in to, and no message sent. Nothing where there is none.
+pub(super) async fn mail(settings: &Settings) -> Vec<Finding> {
+    let mailer = match parts::mailer(settings) {
+        Ok(Some(mailer)) => mailer,
+        Ok(None) => return Vec::new(),
+        Err(e) => return vec![Finding::fail("mail", e.message, e.hint.unwrap_or_default())],
+    };
+    let smtp = &settings.notifications.smtp;
+    let name = format!("{}:{}", smtp.host.as_deref().unwrap_or_default(), smtp.port);
+    match mailer.check().await {
+        Ok(()) => vec![Finding::ok("mail", format!("{name} answers"))],
+        Err(e) => {
+            let advice = "see that the mail server runs and takes the sign-in, and [notifications.smtp] names it";
+            vec![Finding::fail("mail", format!("{name}: {e}"), advice)]
+        }
+    }
+}
+
 pub(super) async fn registry(settings: &Settings) -> Vec<Finding> {
     let registry = match parts::registry(settings) {
         Ok(registry) => registry,

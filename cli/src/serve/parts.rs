@@ -1,14 +1,18 @@
 //! From settings to ready parts.
 
-use crate::config::{GpuRequest, Gpus, Settings, Snapshot};
+use crate::config::{GpuRequest, Gpus, Settings, SmtpTls, Snapshot};
 use crate::exit::Fail;
 use mothball_api::{Limits, ReadyCheck};
 use mothball_domain::name::NodeName;
+use mothball_domain::notice::delivery::DeliveryRetry;
+use mothball_domain::notice::reach::Reach;
+use mothball_domain::notice::words;
 use mothball_domain::policy::PolicyBounds;
 use mothball_domain::retry::RetryPolicy;
 use mothball_image::survey::SecretRules;
 use mothball_image::{Credentials, Registry, RegistrySettings};
 use mothball_queue::{Queue, RabbitMqSettings};
+use mothball_scheduler::{Mailer, NotifySettings, Senders, SmtpSettings, WebhookSender};
 use mothball_store::{RedisSettings, Store};
 use mothball_worker::docker::{self, Engine, EngineLimits};
 use mothball_worker::gpus::GpuInventory;
@@ -136,6 +140,7 @@ pub(super) fn api(
             lifetime_seconds_min: settings.policies.lifetime_min.0.as_secs(),
             idle_seconds_min: settings.policies.idle_min.0.as_secs(),
         },
+        reach: reach(settings),
         support_contact: settings.support_contact.clone(),
         health: settings.telemetry.listen.is_none(),
         limits: Limits {
@@ -177,8 +182,50 @@ pub(super) fn scheduler(settings: &Settings, shared: &Shared) -> Result<mothball
             keep_jobs_for: settings.jobs.keep_for.0,
             keep_audit_for: settings.jobs.audit_keep_for.0,
             keep_ledger_for: settings.billing.keep_for.0,
+            notify: notify(settings),
         },
+        senders: senders(settings)?,
     })
+}
+
+fn reach(settings: &Settings) -> Reach {
+    Reach { allowed: settings.notifications.allow_networks.clone() }
+}
+
+fn notify(settings: &Settings) -> NotifySettings {
+    let n = &settings.notifications;
+    let public_url = settings.api.public_url.as_ref().map(|url| url.trim_end_matches('/').to_owned());
+    NotifySettings {
+        setting: words::Setting { currency: settings.currency.clone(), public_url },
+        timeout: n.timeout.0,
+        retry: DeliveryRetry { max: n.max_attempts, first: n.retry_first.0 },
+        keep_for: n.keep_for.0,
+    }
+}
+
+fn senders(settings: &Settings) -> Result<Senders, Fail> {
+    let webhooks = WebhookSender::new(reach(settings), settings.notifications.timeout.0, VERSION)
+        .map_err(|e| Fail::failed(e.to_string()))?;
+    Ok(Senders { webhooks: Arc::new(webhooks), mail: mailer(settings)?.map(Arc::new) })
+}
+
+/// What sends mail; none where there is no mail server.
+pub(crate) fn mailer(settings: &Settings) -> Result<Option<Mailer>, Fail> {
+    let smtp = &settings.notifications.smtp;
+    let Some(host) = smtp.host.clone().filter(|host| !host.is_empty()) else { return Ok(None) };
+    let mailer = Mailer::new(SmtpSettings {
+        host,
+        port: smtp.port,
+        tls: match smtp.tls {
+            SmtpTls::Starttls => mothball_scheduler::SmtpTls::Starttls,
+            SmtpTls::Tls => mothball_scheduler::SmtpTls::Tls,
+            SmtpTls::None => mothball_scheduler::SmtpTls::None,
+        },
+        login: smtp.username.clone().zip(smtp.password_file.clone()),
+        from: smtp.from.clone(),
+        timeout: settings.notifications.timeout.0,
+    });
+    mailer.map(Some).map_err(|e| Fail::usage(e.to_string()).hint("write \"Mothball <mothball@example.org>\""))
 }
 
 pub(super) fn worker(

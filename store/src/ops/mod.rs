@@ -2,6 +2,7 @@
 //! and a method of [`Store`](crate::Store) that runs it until its commit holds.
 
 pub(crate) mod audit;
+pub(crate) mod budget;
 pub(crate) mod cancel;
 pub(crate) mod claim;
 pub(crate) mod containers;
@@ -9,7 +10,9 @@ pub(crate) mod costs;
 pub(crate) mod due;
 pub(crate) mod images;
 pub(crate) mod jobs;
+pub(crate) mod keeping;
 pub(crate) mod nodes;
+pub(crate) mod notices;
 pub(crate) mod park_policies;
 pub(crate) mod people;
 pub(crate) mod placement;

@@ -3,16 +3,17 @@
 
 use crate::db::tx::Tx;
 use crate::ops::submit::{Submission, Submitted, Target, submit, unfinished};
-use crate::ops::{records, transact};
-use crate::{LedgerQuery, Store, StoreError, keys};
+use crate::ops::notices::{subject, tell};
+use crate::ops::{keeping, records, transact};
+use crate::{Store, StoreError, keys};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use mothball_domain::billing::{Cut, Span, Usage, report};
 use mothball_domain::container::{Container, ContainerState};
 use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::image::ImageRef;
 use mothball_domain::job::{Job, JobSpec, PauseMode, Then};
-use mothball_domain::name::{ProjectName, Tag};
+use mothball_domain::name::Tag;
+use mothball_domain::notice::News;
 use mothball_domain::people::Project;
 use mothball_domain::policy::{Candidate, ParkPolicy, Verdict, Warning, decide};
 use mothball_domain::usage::Look;
@@ -77,17 +78,6 @@ impl Store {
         Ok(decide(&policy, &candidate, policing.spent, None, now))
     }
 
-    /// What a project's containers have cost since the first of this month, UTC.
-    pub async fn spent_this_month(&self, project: &ProjectName) -> Result<Decimal, StoreError> {
-        let now = self.now().await?;
-        let first = now.to_zoned(TimeZone::UTC).first_of_month().and_then(|day| day.start_of_day());
-        let from = first.map_or(Timestamp::UNIX_EPOCH, |day| day.timestamp());
-        let query = LedgerQuery { project: Some(project.clone()), user: None, since: from };
-        let ledger = self.ledger(&query).await?;
-        let rows = report(&ledger.sheets, Span { from, to: ledger.now }, ledger.now, &Cut::default());
-        Ok(rows.into_values().sum::<Usage>().cost())
-    }
-
     /// The warnings that stand for these containers.
     pub async fn warnings(
         &self,
@@ -136,6 +126,19 @@ async fn police(
         }
         Verdict::Warn(warning) => {
             tx.put(&keys::warning(id), &warning)?;
+            let keep = match warning.protected {
+                true => None,
+                false => Some(keeping::offer(tx, id, &policy)?),
+            };
+            let news = News::Warned {
+                container: subject(&container),
+                reason: warning.reason,
+                park_at: warning.park_at,
+                protected: warning.protected,
+                per_hour: container.rate().price_per_hour,
+                keep,
+            };
+            tell(tx, &container.project, Some(&container.user), news).await?;
             Ok(Policed::Warned(warning, Box::new(container)))
         }
         Verdict::Park(warning) => park(tx, container, job, warning, &policy, policing, now).await,
@@ -191,10 +194,6 @@ async fn park(
     policing: &Policing,
     now: Timestamp,
 ) -> Result<Policed, StoreError> {
-    // Should it fail, its owner has another grace before it is tried again.
-    let park_at = now.saturating_add(policy.grace()).unwrap_or(Timestamp::MAX);
-    let again = Warning { park_at, tried: Some(job), ..warning };
-    tx.put(&keys::warning(container.id), &again)?;
     let tag = format!("park-{}-{}", now.to_zoned(TimeZone::UTC).strftime("%Y%m%d-%H%M%S"), container.name);
     let Ok(tag) = Tag::new(tag) else {
         return Ok(Policed::NotNow(warning, Box::new(container), "its name makes no tag".to_owned()));
@@ -217,7 +216,20 @@ async fn park(
         max_attempts: policing.max_attempts,
         alive_within: policing.alive_within,
     };
-    Ok(match submit(tx, &submission).await? {
+    let submitted = submit(tx, &submission).await?;
+    // Should it fail, or be refused, its owner has another grace before it is tried again. Written last: a submission
+    // that is refused forgets whatever was written before it.
+    let park_at = now.saturating_add(policy.grace()).unwrap_or(Timestamp::MAX);
+    let tried = match &submitted {
+        Submitted::New(job) | Submitted::Replayed(job) | Submitted::Joined(job) => Some(job.id),
+        _ => warning.tried,
+    };
+    tx.put(&keys::warning(container.id), &Warning { park_at, tried, ..warning })?;
+    if let Submitted::New(job) = &submitted {
+        let news = News::Parking { container: subject(&container), reason: warning.reason, job: job.id };
+        tell(tx, &container.project, Some(&container.user), news).await?;
+    }
+    Ok(match submitted {
         Submitted::New(job) | Submitted::Replayed(job) | Submitted::Joined(job) => {
             Policed::Parking(warning, job)
         }

@@ -3,7 +3,7 @@
 use crate::db::tx::Tx;
 use crate::ops::claim::held;
 use crate::ops::due::illegal;
-use crate::ops::{after, records, transact};
+use crate::ops::{after, notices, records, transact};
 use crate::{Store, StoreError, keys};
 use jiff::Timestamp;
 use mothball_domain::billing::Stored;
@@ -118,8 +118,9 @@ async fn succeed(tx: &mut Tx<'_>, job: &mut Job, now: Timestamp, effect: &Effect
     {
         records::remove_image(tx, &image);
     }
-    let Some(id) = job.container else { return Ok(()) };
-    let Some(before) = records::container(tx, id).await? else { return Ok(()) };
+    let Some(before) = notices::container_of(tx, job).await? else {
+        return notices::tell_success(tx, job, None, None).await;
+    };
     let mut container = before.clone();
     container.job = None;
     match effect {
@@ -139,6 +140,7 @@ async fn succeed(tx: &mut Tx<'_>, job: &mut Job, now: Timestamp, effect: &Effect
         Effect::Stopped => container.state = ContainerState::Stopped,
         Effect::Removed => removed(tx, job, &mut container, now).await?,
     }
+    notices::tell_success(tx, job, Some(&before), Some(&container)).await?;
     records::put_container(tx, Some(&before), &container)
 }
 
@@ -195,6 +197,8 @@ pub(crate) async fn fail(
     illegal(job.apply(Transition::FailPermanent, now, "failed", &failure.message))?;
     let reason = format!("its launch failed: {}", failure.message);
     job.error = Some(failure);
+    let container = notices::container_of(tx, job).await?;
+    notices::tell_end(tx, job, container.as_ref()).await?;
     let_go(tx, job, now, &reason).await
 }
 

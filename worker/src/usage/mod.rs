@@ -92,8 +92,13 @@ async fn look(
     for batch in containers.chunks(PARALLEL) {
         let counted = join_all(batch.iter().map(|container| count(parts, container))).await;
         for (container, counters) in batch.iter().zip(counted) {
-            // Nothing is known of this moment: the next look finds a gap.
-            let Some(counters) = counters else { continue };
+            let Some(counters) = counters else {
+                // Its counters go on, and the next look tells of this interval too; what its GPUs did in it is gone.
+                if !container.gpus.is_empty() {
+                    known.remove(&container.id);
+                }
+                continue;
+            };
             let rule = rules.get(&container.project).cloned().flatten().unwrap_or_else(IdleRule::usual);
             looks.extend(compare(parts, container, counters, rule, gpus, known));
         }

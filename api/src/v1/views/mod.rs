@@ -8,6 +8,7 @@ mod costs;
 mod images;
 mod jobs;
 mod nodes;
+mod notices;
 mod parking;
 mod people;
 mod preflight;
@@ -21,6 +22,7 @@ pub use costs::{CostReport, CostRow};
 pub use images::{CatalogImage, Image, OverwrittenImage};
 pub use jobs::{Job, JobError, JobEvent, JobProgress};
 pub use nodes::{FlavorView, Node, NodeGpu};
+pub use notices::{Delivery, DeliveryTry, Notifications, Webhook, WebhookPatch, WebhookRequest};
 pub use parking::{IdleRule, ParkingForecast, ParkingPolicy, ParkingWarning};
 pub use people::{AuditEntry, Key, Me, Membership, NewKey, Project, User};
 pub use preflight::{

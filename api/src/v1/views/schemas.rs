@@ -3,10 +3,11 @@
 use mothball_domain::container::ContainerState;
 use mothball_domain::failure::FailureClass;
 use mothball_domain::job::JobKind;
+use mothball_domain::notice::Event;
 use mothball_domain::schedule::ScheduleAction;
 use mothball_domain::schedule::run::RunOutcome;
 use mothball_domain::state::JobState;
-use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type};
 
 fn one_of(values: impl IntoIterator<Item = &'static str>) -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(values)).build()
@@ -60,4 +61,20 @@ pub(crate) fn role() -> Object {
 
 pub(crate) fn way() -> Object {
     one_of(["direct", "engine"])
+}
+
+pub(crate) fn event() -> Object {
+    one_of(Event::CHOICES.map(Event::as_str).into_iter().chain([Event::Ping.as_str()]))
+}
+
+pub(crate) fn events() -> Array {
+    ArrayBuilder::new().items(one_of(Event::CHOICES.map(Event::as_str))).build()
+}
+
+pub(crate) fn delivery_state() -> Object {
+    one_of(["pending", "delivered", "failed"])
+}
+
+pub(crate) fn language() -> Object {
+    one_of(["en", "zh-TW"])
 }
