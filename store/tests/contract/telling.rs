@@ -3,7 +3,8 @@
 use crate::world::*;
 use anyhow::{Context, Result, ensure};
 use mothball_domain::container::ContainerState;
-use mothball_domain::id::{DeliveryId, JobId, WebhookId};
+use mothball_domain::failure::{Failure, FailureClass};
+use mothball_domain::id::{ContainerId, DeliveryId, JobId, WebhookId};
 use mothball_domain::job::{JobSpec, Then};
 use mothball_domain::notice::delivery::{Delivery, DeliveryRetry, DeliveryState, Ended, Receiver};
 use mothball_domain::notice::preferences::{Language, Preferences};
@@ -12,7 +13,7 @@ use mothball_domain::notice::{Event, News};
 use mothball_domain::people::Role;
 use mothball_domain::policy::{ParkPolicy, Reason};
 use mothball_store::{
-    ContainerChange, Effect, Outcome, Policed, Policing, Spent, Submitted, WebhookChange, WebhookDraft,
+    ContainerChange, Effect, Outcome, Policed, Policing, Spent, Submitted, Target, WebhookChange, WebhookDraft,
 };
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
@@ -31,6 +32,14 @@ async fn people(w: &World) -> Result<()> {
         let wishes = Preferences { email, language: Language::Chinese, ..Preferences::default() };
         w.store.set_preferences(&user(name), &wishes).await?;
     }
+    Ok(())
+}
+
+/// A job of ann's that fails.
+async fn stop_fails(w: &World, id: ContainerId) -> Result<()> {
+    let job = w.new_job(&request(JobSpec::Stop, Target::Container(id))).await?;
+    let failure = Failure::permanent(FailureClass::Engine, "Docker refused");
+    w.ended(&job, Outcome::Failed { failure, retry_after: Duration::ZERO }).await?;
     Ok(())
 }
 
@@ -78,21 +87,14 @@ pub(crate) async fn what_happened_is_told_once_to_those_who_want_it(w: &World) -
     let off = webhook(w, &[]).await?;
     let switch_off = WebhookChange { enabled: Some(false), ..WebhookChange::default() };
     w.store.change_webhook(off.id, &switch_off).await?;
-    let node = w.node("n1").await?;
-    let (id, _) = w.ready("box", &node).await?;
+    w.node("n1", 0).await?;
+    let id = w.launched("box", 0).await?.id;
     // A launch that went well: told to the one webhook that wants everything, and to nobody by mail.
     ensure!(spread(w).await? == 1);
     let told = posts(w, &all).await?;
     ensure!(events(&told) == [Event::JobSucceeded], "{told:#?}");
 
-    let job = w.new_job(&request(JobSpec::Stop, mothball_store::Target::Container(id))).await?;
-    let held = w.claim(job, &node).await?;
-    let failure = mothball_domain::failure::Failure::permanent(
-        mothball_domain::failure::FailureClass::Engine,
-        "Docker refused",
-    );
-    let outcome = Outcome::Failed { failure, retry_after: Duration::ZERO };
-    w.store.settle(job, held, &outcome).await?;
+    stop_fails(w, id).await?;
     ensure!(spread(w).await? == 3);
     ensure!(posts(w, &all).await?.len() == 2 && posts(w, &off).await?.is_empty());
     for told in [posts(w, &failures).await?, mails(w, "ann").await?] {
@@ -110,28 +112,18 @@ pub(crate) async fn what_happened_is_told_once_to_those_who_want_it(w: &World) -
 
 pub(crate) async fn who_has_left_or_is_disabled_is_not_told(w: &World) -> Result<()> {
     people(w).await?;
-    let node = w.node("n1").await?;
-    let (id, _) = w.ready("box", &node).await?;
+    w.node("n1", 0).await?;
+    let id = w.launched("box", 0).await?.id;
     spread(w).await?;
-    let fails = async || -> Result<()> {
-        let job = w.new_job(&request(JobSpec::Stop, mothball_store::Target::Container(id))).await?;
-        let held = w.claim(job, &node).await?;
-        let failure = mothball_domain::failure::Failure::permanent(
-            mothball_domain::failure::FailureClass::Engine,
-            "Docker refused",
-        );
-        w.store.settle(job, held, &Outcome::Failed { failure, retry_after: Duration::ZERO }).await?;
-        Ok(())
-    };
     w.store.change_user(&user("ann"), None, Some(true)).await?;
-    fails().await?;
+    stop_fails(w, id).await?;
     ensure!(spread(w).await? == 0, "ann is disabled");
     w.store.change_user(&user("ann"), None, Some(false)).await?;
     w.store.set_member(&project("p"), &user("ann"), None).await?;
-    fails().await?;
+    stop_fails(w, id).await?;
     ensure!(spread(w).await? == 0, "ann has left the project");
     w.store.set_member(&project("p"), &user("ann"), Some(Role::Member)).await?;
-    fails().await?;
+    stop_fails(w, id).await?;
     ensure!(spread(w).await? == 1);
     Ok(())
 }
@@ -215,7 +207,7 @@ pub(crate) async fn a_project_has_so_many_webhooks(w: &World) -> Result<()> {
 }
 
 /// What a policy that has a reason for everything does to a container.
-async fn policed(w: &World, id: mothball_domain::id::ContainerId, job: JobId) -> Result<Policed> {
+async fn policed(w: &World, id: ContainerId, job: JobId) -> Result<Policed> {
     let policing = Policing {
         spent: Decimal::TEN,
         seen_within: LONG,
@@ -237,8 +229,8 @@ fn strict(grace_seconds: u64) -> ParkPolicy {
 pub(crate) async fn a_warning_is_told_with_a_link_that_keeps_and_a_park_with_its_job(w: &World) -> Result<()> {
     people(w).await?;
     let hook = webhook(w, &[Event::ContainerWarned, Event::ContainerParking, Event::ContainerParked]).await?;
-    let node = w.node("n1").await?;
-    let (id, _) = w.ready("box", &node).await?;
+    w.node("n1", 0).await?;
+    let id = w.launched("box", 0).await?.id;
     w.store.set_park_policy(&project("p"), &strict(0)).await?;
     ensure!(matches!(policed(w, id, fresh_id()).await?, Policed::Warned(..)));
     spread(w).await?;
@@ -258,8 +250,7 @@ pub(crate) async fn a_warning_is_told_with_a_link_that_keeps_and_a_park_with_its
     let told = posts(w, &hook).await?;
     ensure!(events(&told) == [Event::ContainerParking, Event::ContainerWarned], "{told:#?}");
     ensure!(matches!(&told[0].notice.news, News::Parking { job: by, .. } if *by == job.id));
-    let held = w.claim(job.id, &node).await?;
-    w.store.settle(job.id, held, &Outcome::Succeeded(Effect::Removed)).await?;
+    w.ended(&job, Outcome::Succeeded(Effect::Removed)).await?;
     spread(w).await?;
     let told = posts(w, &hook).await?;
     ensure!(matches!(&told[0].notice.news, News::Parked { per_hour, .. } if *per_hour == Decimal::from(36)));
@@ -269,11 +260,11 @@ pub(crate) async fn a_warning_is_told_with_a_link_that_keeps_and_a_park_with_its
 
 pub(crate) async fn a_park_that_is_refused_waits_a_whole_grace(w: &World) -> Result<()> {
     people(w).await?;
-    let node = w.node("n1").await?;
-    let (id, _) = w.ready("box", &node).await?;
+    w.node("n1", 0).await?;
+    let id = w.launched("box", 0).await?.id;
     w.store.set_park_policy(&project("p"), &strict(0)).await?;
     ensure!(matches!(policed(w, id, fresh_id()).await?, Policed::Warned(..)));
-    w.store.set_quota(&project("p"), None, Some(Some(0))).await?;
+    w.store.set_quota(&project("p"), None, Some(0)).await?;
     w.store.set_park_policy(&project("p"), &strict(3600)).await?;
     ensure!(matches!(policed(w, id, fresh_id()).await?, Policed::NotNow(..)), "the quota is used up");
     ensure!(matches!(policed(w, id, fresh_id()).await?, Policed::Nothing), "it is tried again at once");
@@ -285,12 +276,12 @@ pub(crate) async fn a_park_that_is_refused_waits_a_whole_grace(w: &World) -> Res
 
 pub(crate) async fn a_warning_goes_with_its_policy(w: &World) -> Result<()> {
     people(w).await?;
-    let node = w.node("n1").await?;
-    let (id, _) = w.ready("box", &node).await?;
+    w.node("n1", 0).await?;
+    let id = w.launched("box", 0).await?.id;
     w.store.set_park_policy(&project("p"), &strict(3600)).await?;
     ensure!(matches!(policed(w, id, fresh_id()).await?, Policed::Warned(..)));
     // Whatever is at work on the container.
-    let save = request(snapshot("base:v1", Then::Keep), mothball_store::Target::Container(id));
+    let save = request(snapshot("base:v1", Then::Keep), Target::Container(id));
     ensure!(matches!(w.store.submit(&save).await?, Submitted::New(_)));
     ensure!(matches!(policed(w, id, fresh_id()).await?, Policed::Nothing));
     w.store.set_park_policy(&project("p"), &ParkPolicy::default()).await?;
