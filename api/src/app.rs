@@ -65,7 +65,8 @@ impl App {
 /// The whole surface of the role. Event streams end when `shutdown` is cancelled.
 pub fn router(parts: Parts, shutdown: CancellationToken) -> Router {
     let app = App::new(parts, shutdown);
-    let surface = guarded(v1::router().merge(front::routes()).merge(keep::routes()), &app).with_state(app.clone());
+    let surface =
+        guarded(v1::router().merge(front::routes()).merge(keep::routes()), &app).with_state(app.clone());
     if !app.parts.settings.health {
         return surface;
     }

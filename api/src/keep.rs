@@ -112,8 +112,7 @@ async fn note(app: &App, container: &Container, until: Timestamp) {
     let detail = format!("by link, until {until}");
     let project = Some(&container.project);
     let store = &app.parts.store;
-    let written =
-        store.audit(Uuid::now_v7(), &container.user, project, "container.keep", &subject, &detail);
+    let written = store.audit(Uuid::now_v7(), &container.user, project, "container.keep", &subject, &detail);
     if let Err(error) = written.await {
         tracing::error!(container.id = %container.id, %error, "not in the audit trail");
     }

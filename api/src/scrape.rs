@@ -30,8 +30,8 @@ pub(crate) enum ScrapeError {
 pub(crate) async fn gauges(app: &App, projects: bool) -> Result<Vec<MetricFamily>, ScrapeError> {
     let registry = Registry::new();
     jobs(app, &registry).await?;
-    let money = containers(app, &registry).await?;
-    idleness(app, &registry).await?;
+    let mut money = containers(app, &registry).await?;
+    idleness(app, &registry, &mut money).await?;
     nodes(app, &registry).await?;
     if projects {
         let projects = images(&app.parts.store, &registry).await?;
@@ -118,8 +118,8 @@ async fn containers(app: &App, registry: &Registry) -> Result<Money, ScrapeError
     }
 }
 
-/// How long running containers have been idle, by the rules of their projects.
-async fn idleness(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
+/// How long running containers have been idle, by the rules of their projects, and what that costs.
+async fn idleness(app: &App, registry: &Registry, money: &mut Money) -> Result<(), ScrapeError> {
     let idle = seconds(
         registry,
         "mothball_container_idle_seconds",
@@ -137,6 +137,7 @@ async fn idleness(app: &App, registry: &Registry) -> Result<(), ScrapeError> {
             if let Some(look) = looks.get(&container.id) {
                 idle.with_label_values(&[container.id.to_string().as_str(), node])
                     .set(look.idle.idle_for().as_secs_f64());
+                money.add_idle(container, look, app.parts.settings.seen_within);
             }
         }
         match (page.items.last(), page.next) {

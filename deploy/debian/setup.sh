@@ -7,7 +7,7 @@
 set -euo pipefail
 
 demo=(gcc libc6-dev make pkg-config nasm autoconf automake libtool busybox-static docker.io docker-registry iproute2 iptables curl ca-certificates jq procps)
-tests=("${demo[@]}" rabbitmq-server redis-server apache2-utils faketime)
+tests=("${demo[@]}" rabbitmq-server redis-server apache2-utils faketime python3-aiosmtpd)
 bench=("${demo[@]}" python3-venv buildah)
 
 case "${1:-}" in

@@ -15,6 +15,7 @@ mod kill_api;
 mod kill_worker;
 mod main_job;
 mod never_lost;
+mod notify;
 mod policies;
 mod preflight;
 mod races;

@@ -5,17 +5,28 @@ use jiff::Timestamp;
 use mothball_domain::billing::Usage;
 use mothball_domain::container::Container;
 use mothball_domain::name::ProjectName;
+use mothball_domain::usage::Look;
 use mothball_store::Store;
 use prometheus::{CounterVec, Opts, Registry};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What the containers of each project come to.
 #[derive(Debug)]
 pub(super) struct Money {
     now: Timestamp,
-    projects: BTreeMap<ProjectName, (Decimal, Usage)>,
+    projects: BTreeMap<ProjectName, OfProject>,
+}
+
+/// What the containers of one project come to.
+#[derive(Debug, Clone, Copy, Default)]
+struct OfProject {
+    per_hour: Decimal,
+    /// Of that, for those that are idle.
+    idle_per_hour: Decimal,
+    used: Usage,
 }
 
 impl Money {
@@ -25,11 +36,22 @@ impl Money {
 
     /// Adds a container that is not deleted.
     pub(super) fn add(&mut self, container: &Container) {
-        let (per_hour, used) = self.projects.entry(container.project.clone()).or_default();
+        let project = self.projects.entry(container.project.clone()).or_default();
         if container.is_billed() {
-            *per_hour += container.cost_per_hour_now();
+            project.per_hour += container.cost_per_hour_now();
         }
-        *used += container.usage(self.now);
+        project.used += container.usage(self.now);
+    }
+
+    /// Adds what `container` costs to what is paid for nothing, if `look` at it says that it is idle: for as long as its
+    /// rule asks for, and seen within `seen_within`.
+    pub(super) fn add_idle(&mut self, container: &Container, look: &Look, seen_within: Duration) {
+        let age_ms = self.now.as_millisecond().saturating_sub(look.at.as_millisecond());
+        let fresh = age_ms <= seen_within.as_millis() as i64;
+        if fresh && look.rule.holds(&look.idle) && container.is_billed() {
+            let project = self.projects.entry(container.project.clone()).or_default();
+            project.idle_per_hour += container.cost_per_hour_now();
+        }
     }
 
     /// Writes them, for each of these projects; nothing counted means zero.
@@ -43,6 +65,12 @@ impl Money {
             registry,
             "mothball_cost_per_hour",
             "What a project's containers cost an hour as they stand, in the configured currency.",
+            &["project"],
+        )?;
+        let idle = seconds(
+            registry,
+            "mothball_idle_cost_per_hour",
+            "Of that, what containers cost that are idle by their project's rule, or by the usual one where it has none.",
             &["project"],
         )?;
         let total = CounterVec::new(
@@ -63,11 +91,12 @@ impl Money {
         registry.register(Box::new(total.clone()))?;
         registry.register(Box::new(avoided.clone()))?;
         for project in projects {
-            let (now_per_hour, used) = self.projects.get(project).copied().unwrap_or_default();
+            let of = self.projects.get(project).copied().unwrap_or_default();
             let mut whole = store.used_by_deleted(project).await?;
-            whole += used;
+            whole += of.used;
             let labels = [project.as_str()];
-            per_hour.with_label_values(&labels).set(number(now_per_hour));
+            per_hour.with_label_values(&labels).set(number(of.per_hour));
+            idle.with_label_values(&labels).set(number(of.idle_per_hour));
             total.with_label_values(&labels).inc_by(number(whole.cost()).max(0.0));
             avoided.with_label_values(&labels).inc_by(number(whole.avoided()).max(0.0));
         }

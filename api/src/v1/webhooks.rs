@@ -34,11 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 }
 
 /// A webhook of a project that the caller administers. To others it is not there.
-pub(super) async fn find(
-    app: &App,
-    principal: &Principal,
-    which: &str,
-) -> Result<webhook::Webhook, Problem> {
+pub(super) async fn find(app: &App, principal: &Principal, which: &str) -> Result<webhook::Webhook, Problem> {
     let missing = || Problem::not_found(format_args!("webhook {}", shortened(which)));
     let id: WebhookId = which.parse().map_err(|_| missing())?;
     let found = app.parts.store.webhook(id).await?.ok_or_else(missing)?;

@@ -1,8 +1,12 @@
 //! Cost reports: who sees what, how they are cut, and the two forms they come in.
 
-use crate::world::World;
+use crate::world::{NODE, World};
+use mothball_domain::id::ContainerId;
+use mothball_domain::usage::{GpuUse, IdleClock, IdleRule, Use};
+use mothball_store::Looked;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn decimal(value: &Value) -> Decimal {
     value.as_str().unwrap_or_else(|| panic!("not text: {value}")).parse().unwrap()
@@ -138,6 +142,19 @@ async fn charges_come_as_csv_in_focus_columns() {
     assert!(!own.text.contains("parked") && own.text.contains("gone"), "{}", own.text);
 }
 
+/// Has the node report that a container has been idle, by the usual rule.
+async fn idle_for_an_hour(world: &World, name: &str) {
+    let found = world.get("boss", &format!("/v1/containers/{name}")).await.is(200).json();
+    let (mut idle, quarter) = (IdleClock::default(), Duration::from_mins(15));
+    for _ in 0..4 {
+        idle.look(quarter, quarter, None);
+    }
+    let container = ContainerId(found["id"].as_u64().unwrap());
+    let look = Looked { container, used: Use::default(), idle, rule: IdleRule::usual() };
+    let node = NODE.parse().unwrap();
+    world.store().report_usage(&node, &GpuUse::default(), &[look]).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_container_says_what_it_costs_now_and_awake_and_metrics_what_projects_do() {
     let world = people_with_containers().await;
@@ -158,6 +175,7 @@ async fn a_container_says_what_it_costs_now_and_awake_and_metrics_what_projects_
 
     let plain = world.get("", "/metrics").await.is(200).text;
     assert!(!plain.contains("mothball_cost"), "money without a key");
+    idle_for_an_hour(&world, "kept").await;
     let money = world.get("admin", "/metrics").await.is(200).text;
     let value = |name: &str, project: &str| -> f64 {
         let line = format!("{name}{{project=\"{project}\"}} ");
@@ -173,6 +191,8 @@ async fn a_container_says_what_it_costs_now_and_awake_and_metrics_what_projects_
         "one runs, one is parked, one is gone"
     );
     assert!((value("mothball_cost_per_hour", "other") - 3.0).abs() < 1e-9);
+    assert!((value("mothball_idle_cost_per_hour", "default") - 3.0).abs() < 1e-9, "paid for nothing");
+    assert_eq!(value("mothball_idle_cost_per_hour", "other").to_bits(), 0);
     assert!(value("mothball_cost_total", "default") > value("mothball_cost_total", "other"));
     assert!(value("mothball_cost_avoided_total", "default") > 0.0);
     assert_eq!(value("mothball_cost_avoided_total", "other").to_bits(), 0);

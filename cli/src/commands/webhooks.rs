@@ -31,8 +31,10 @@ enum WebhooksCommand {
     },
     /// Makes a webhook, and shows the secret that its messages are signed with this once.
     Add {
-        /// Where to: http or https.
-        url: String,
+        /// Where to: an http or https address.
+        // Not `url`: that is the server's, among the global arguments.
+        #[arg(value_name = "ADDRESS")]
+        to: String,
         /// What of, as in job.failed; may be given several times. Everything where none is.
         #[arg(long = "event", value_name = "EVENT")]
         events: Vec<String>,
@@ -42,8 +44,8 @@ enum WebhooksCommand {
         /// The webhook's id.
         id: String,
         /// Where to.
-        #[arg(long)]
-        url: Option<String>,
+        #[arg(long, value_name = "ADDRESS")]
+        to: Option<String>,
         /// What of; may be given several times.
         #[arg(long = "event", value_name = "EVENT")]
         events: Vec<String>,
@@ -100,24 +102,22 @@ pub(crate) async fn run(args: WebhooksArgs, cx: &Context) -> Result<(), Fail> {
     match args.command.unwrap_or(WebhooksCommand::List) {
         WebhooksCommand::List => {
             let found: Vec<Webhook> = client.list(&["webhooks"], &[], LIST_MAX).await?;
-            cx.show(&found, |all| {
-                output::table(&["id", "to", "told of", "is", "by"], all.iter().map(row))
-            })
+            cx.show(&found, |all| output::table(&["id", "to", "told of", "is", "by"], all.iter().map(row)))
         }
         WebhooksCommand::Show { id } => {
             let found: Webhook = client.get(&["webhooks", &id], &[]).await?;
             cx.show(&found, facts)
         }
-        WebhooksCommand::Add { url, events } => {
+        WebhooksCommand::Add { to, events } => {
             let project = cx.global.project.clone();
-            let request = WebhookRequest { url, events: events.into_iter().collect(), project };
+            let request = WebhookRequest { url: to, events: events.into_iter().collect(), project };
             let made: Webhook = client.post(&["webhooks"], &request).await?;
             cx.show(&made, |w| with_secret(w, "made"))
         }
-        WebhooksCommand::Edit { id, url, events, all_events } => {
+        WebhooksCommand::Edit { id, to, events, all_events } => {
             let chosen: BTreeSet<String> = events.into_iter().collect();
             let events = (all_events || !chosen.is_empty()).then_some(chosen);
-            patch(&id, WebhookPatch { url, events, enabled: None }, cx).await
+            patch(&id, WebhookPatch { url: to, events, enabled: None }, cx).await
         }
         WebhooksCommand::Pause { id } => enable(&id, false, cx).await,
         WebhooksCommand::Resume { id } => enable(&id, true, cx).await,

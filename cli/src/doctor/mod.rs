@@ -65,7 +65,8 @@ pub(crate) async fn run(args: DoctorArgs, cx: &Context) -> Result<(), Fail> {
         limited("mail", servers::mail(&settings)),
     );
     let findings: Vec<Finding> =
-        [store, queue, registry, mail, docker, machine::gpus(&settings).await, machine::disk(&settings)].concat();
+        [store, queue, registry, mail, docker, machine::gpus(&settings).await, machine::disk(&settings)]
+            .concat();
     cx.show(&findings, |all| all.iter().map(said).collect::<Vec<_>>().join("\n"))?;
     let failed = findings.iter().filter(|f| f.verdict == Verdict::Fail).count();
     if failed == 0 {

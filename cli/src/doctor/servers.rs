@@ -142,7 +142,8 @@ pub(super) async fn mail(settings: &Settings) -> Vec<Finding> {
     match mailer.check().await {
         Ok(()) => vec![Finding::ok("mail", format!("{name} answers"))],
         Err(e) => {
-            let advice = "see that the mail server runs and takes the sign-in, and [notifications.smtp] names it";
+            let advice =
+                "see that the mail server runs and takes the sign-in, and [notifications.smtp] names it";
             vec![Finding::fail("mail", format!("{name}: {e}"), advice)]
         }
     }

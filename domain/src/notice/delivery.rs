@@ -201,7 +201,10 @@ mod tests {
         delivery.end_try(&refused, at(15), &retry);
         assert_eq!((delivery.state, delivery.next_at), (DeliveryState::Failed, None));
         delivery.replay(at(99));
-        assert_eq!((delivery.state, delivery.next_at, delivery.tries), (DeliveryState::Pending, Some(at(99)), 0));
+        assert_eq!(
+            (delivery.state, delivery.next_at, delivery.tries),
+            (DeliveryState::Pending, Some(at(99)), 0)
+        );
         delivery.end_try(&Ended::Arrived("200 OK".to_owned()), at(100), &retry);
         assert_eq!((delivery.state, delivery.next_at), (DeliveryState::Delivered, None));
         let results: Vec<&str> = delivery.log.iter().map(|t| t.result.as_str()).collect();

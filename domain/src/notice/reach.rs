@@ -114,9 +114,13 @@ mod tests {
             assert!(!nothing.allows(closed.parse().unwrap()), "{closed}");
         }
         let lab = Reach { allowed: vec!["10.1.0.0/16".parse().unwrap(), "::1/128".parse().unwrap()] };
-        for (address, allowed) in
-            [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("::1", true), ("10.2.0.1", false), ("127.0.0.1", false)]
-        {
+        for (address, allowed) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("::1", true),
+            ("10.2.0.1", false),
+            ("127.0.0.1", false),
+        ] {
             assert_eq!(lab.allows(address.parse().unwrap()), allowed, "{address}");
         }
     }

@@ -136,12 +136,19 @@ mod tests {
         }
         assert_eq!(check_url("https://EXAMPLE.org", &lab).as_deref(), Ok("https://example.org/"));
         let long = format!("https://example.org/{}", "a".repeat(URL_BYTES_MAX));
-        for bad in ["", "example.org", "ftp://example.org/", "https://u:p@example.org/", "https://x.y/#a", &long] {
+        for bad in
+            ["", "example.org", "ftp://example.org/", "https://u:p@example.org/", "https://x.y/#a", &long]
+        {
             assert!(check_url(bad, &lab).unwrap_err().starts_with("url is"), "{bad:?}");
         }
         // However the loopback is written.
-        for closed in ["http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::1]/", "http://169.254.169.254/"]
-        {
+        for closed in [
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://[::1]/",
+            "http://169.254.169.254/",
+        ] {
             assert!(check_url(closed, &lab).unwrap_err().contains("allow_networks"), "{closed}");
         }
     }

@@ -142,8 +142,7 @@ mod tests {
 
     #[test]
     fn every_news_has_words_in_both_languages_that_end_and_name_what_they_are_about() {
-        let setting =
-            Setting { currency: "TWD".into(), public_url: Some("https://mothball.example".into()) };
+        let setting = Setting { currency: "TWD".into(), public_url: Some("https://mothball.example".into()) };
         for news in every() {
             for language in [Language::English, Language::Chinese] {
                 let message = message(&told(news.clone()), language, &setting);
@@ -153,7 +152,9 @@ mod tests {
                 assert!(all.contains("vision"), "the project is named: {all}");
                 match &news {
                     News::Budget { .. } | News::ImageExpiring { .. } | News::Ping => {}
-                    News::Job { kind: JobKind::DeleteImage, .. } => assert!(all.contains("torch:v1"), "{all}"),
+                    News::Job { kind: JobKind::DeleteImage, .. } => {
+                        assert!(all.contains("torch:v1"), "{all}")
+                    }
                     _ => assert!(message.subject.contains("box"), "the container is named: {all}"),
                 }
             }
@@ -164,8 +165,7 @@ mod tests {
     fn a_warning_says_when_what_it_costs_and_how_to_keep_it() {
         let news = every().into_iter().find(|n| matches!(n, News::Warned { .. })).unwrap();
         let link = format!("https://mothball.example/keep/{}", "01".repeat(32));
-        let setting =
-            Setting { currency: "TWD".into(), public_url: Some("https://mothball.example".into()) };
+        let setting = Setting { currency: "TWD".into(), public_url: Some("https://mothball.example".into()) };
         for language in [Language::English, Language::Chinese] {
             let body = message(&told(news.clone()), language, &setting).body;
             assert!(body.contains("2027-01-15 08:00 UTC") && body.contains("58.00 TWD"), "{body}");

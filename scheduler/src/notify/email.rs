@@ -219,8 +219,9 @@ mod tests {
             timeout: Duration::from_secs(1),
         };
         let mailer = Mailer::new(settings.clone()).unwrap();
-        let words =
-            words::Message { subject: "容器 box 將於明日封存".into(), body: "您的容器。\n".into() };
+        let words = words::Message {
+            subject: "容器 box 將於明日封存".into(), body: "您的容器。\n".into()
+        };
         let id = DeliveryId(uuid::Uuid::nil());
         let to = "ann@example.org".parse().unwrap();
         let message = mailer.message(id, &to, Language::Chinese, &words).unwrap();

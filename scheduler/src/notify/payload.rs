@@ -93,8 +93,7 @@ mod tests {
             user: Some("ann".parse().unwrap()),
             news,
         };
-        let setting =
-            Setting { currency: "TWD".into(), public_url: Some("https://mothball.example".into()) };
+        let setting = Setting { currency: "TWD".into(), public_url: Some("https://mothball.example".into()) };
         serde_json::from_slice(&of(&notice, &setting)).unwrap()
     }
 
@@ -114,8 +113,7 @@ mod tests {
             "protected": false, "per_hour": "58", "currency": "TWD", "keep_url": link,
             "project": "vision", "user": "ann",
         });
-        let whole =
-            json!({ "type": "container.warned", "timestamp": "1970-01-01T00:00:00Z", "data": data });
+        let whole = json!({ "type": "container.warned", "timestamp": "1970-01-01T00:00:00Z", "data": data });
         assert_eq!(body, whole);
     }
 

@@ -55,11 +55,7 @@ fn month_of(now: Timestamp) -> Timestamp {
     first.map_or(Timestamp::UNIX_EPOCH, |day| day.timestamp())
 }
 
-async fn tell_budget(
-    tx: &mut Tx<'_>,
-    project: &ProjectName,
-    spent: Spent,
-) -> Result<Option<u8>, StoreError> {
+async fn tell_budget(tx: &mut Tx<'_>, project: &ProjectName, spent: Spent) -> Result<Option<u8>, StoreError> {
     let policy: ParkPolicy = tx.get(&keys::park_policy(project)).await?.unwrap_or_default();
     let (Some(budget), Some(mark)) = (policy.budget_per_month, policy.budget_mark(spent.amount)) else {
         return Ok(None);

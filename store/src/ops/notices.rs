@@ -124,8 +124,7 @@ async fn spread(tx: &mut Tx<'_>, id: NoticeId) -> Result<usize, StoreError> {
     let mut receivers = Vec::new();
     let members = tx.scan(&keys::webhooks_of_project(&notice.project), WEBHOOKS_MAX).await?;
     let ids: Vec<WebhookId> = members.iter().filter_map(|member| member.parse().ok()).collect();
-    let webhooks: Vec<Webhook> =
-        tx.get_many(&ids.into_iter().map(keys::webhook).collect::<Vec<_>>()).await?;
+    let webhooks: Vec<Webhook> = tx.get_many(&ids.into_iter().map(keys::webhook).collect::<Vec<_>>()).await?;
     receivers.extend(webhooks.iter().filter(|w| w.wants(event)).map(|w| Receiver::Webhook { id: w.id }));
     for user in concerned(tx, &notice).await? {
         let wishes: Preferences = tx.get(&keys::preferences(&user)).await?.unwrap_or_default();

@@ -2,8 +2,8 @@
 //! to it, so that two schedulers warn once and park once.
 
 use crate::db::tx::Tx;
-use crate::ops::submit::{Submission, Submitted, Target, submit, unfinished};
 use crate::ops::notices::{subject, tell};
+use crate::ops::submit::{Submission, Submitted, Target, submit, unfinished};
 use crate::ops::{keeping, records, transact};
 use crate::{Store, StoreError, keys};
 use jiff::Timestamp;

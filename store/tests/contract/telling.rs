@@ -13,7 +13,8 @@ use mothball_domain::notice::{Event, News};
 use mothball_domain::people::Role;
 use mothball_domain::policy::{ParkPolicy, Reason};
 use mothball_store::{
-    ContainerChange, Effect, Outcome, Policed, Policing, Spent, Submitted, Target, WebhookChange, WebhookDraft,
+    ContainerChange, Effect, Outcome, Policed, Policing, Spent, Submitted, Target, WebhookChange,
+    WebhookDraft,
 };
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
@@ -197,7 +198,17 @@ pub(crate) async fn a_project_has_so_many_webhooks(w: &World) -> Result<()> {
     };
     let changed = w.store.change_webhook(made.id, &change).await?.context("changed")?;
     let WebhookChange { url: Some(url), secret: Some(secret), .. } = change else { unreachable!() };
-    ensure!(changed == Webhook { url, secret, events: BTreeSet::new(), enabled: false, off_because: Some("410".into()), ..made });
+    ensure!(
+        changed
+            == Webhook {
+                url,
+                secret,
+                events: BTreeSet::new(),
+                enabled: false,
+                off_because: Some("410".into()),
+                ..made
+            }
+    );
     let on = WebhookChange { enabled: Some(true), ..WebhookChange::default() };
     let on = w.store.change_webhook(changed.id, &on).await?.context("on")?;
     ensure!(on.enabled && on.off_because.is_none());
@@ -208,12 +219,7 @@ pub(crate) async fn a_project_has_so_many_webhooks(w: &World) -> Result<()> {
 
 /// What a policy that has a reason for everything does to a container.
 async fn policed(w: &World, id: ContainerId, job: JobId) -> Result<Policed> {
-    let policing = Policing {
-        spent: Decimal::TEN,
-        seen_within: LONG,
-        max_attempts: 1,
-        alive_within: LONG,
-    };
+    let policing = Policing { spent: Decimal::TEN, seen_within: LONG, max_attempts: 1, alive_within: LONG };
     Ok(w.store.police(id, job, &policing).await?)
 }
 
@@ -226,7 +232,9 @@ fn strict(grace_seconds: u64) -> ParkPolicy {
     }
 }
 
-pub(crate) async fn a_warning_is_told_with_a_link_that_keeps_and_a_park_with_its_job(w: &World) -> Result<()> {
+pub(crate) async fn a_warning_is_told_with_a_link_that_keeps_and_a_park_with_its_job(
+    w: &World,
+) -> Result<()> {
     people(w).await?;
     let hook = webhook(w, &[Event::ContainerWarned, Event::ContainerParking, Event::ContainerParked]).await?;
     w.node("n1", 0).await?;
@@ -303,8 +311,7 @@ pub(crate) async fn each_mark_of_a_budget_is_told_once_a_month(w: &World) -> Res
     ensure!(w.store.tell_budget(&p, spent(99)).await?.is_none(), "there is no budget");
     let policy = ParkPolicy { budget_per_month: Some(Decimal::from(100)), ..ParkPolicy::default() };
     w.store.set_park_policy(&p, &policy).await?;
-    for (amount, told) in
-        [(49, None), (50, Some(50)), (79, None), (101, Some(100)), (80, None), (200, None)]
+    for (amount, told) in [(49, None), (50, Some(50)), (79, None), (101, Some(100)), (80, None), (200, None)]
     {
         ensure!(w.store.tell_budget(&p, spent(amount)).await? == told, "{amount}");
     }

@@ -10,6 +10,7 @@
 //! | [`dockerd`], [`busybox`], [`tree`] | an engine, a base image, and what a container's file system holds |
 //! | [`layer`] | layers by hand, and what overlayfs makes of them |
 //! | [`registry`], [`rabbitmq`], [`redis`] | the other servers |
+//! | [`receiver`], [`mailbox`] | who is told of things: a program, and a mail server |
 //! | [`proxy`] | faults on the way between any two of them |
 //! | [`clock`] | a wall clock that a test moves |
 //! | [`wait`] | predicates with a deadline: the one place where a timer ticks |
@@ -26,11 +27,13 @@ pub mod dockerd;
 pub mod http;
 pub mod keeper;
 pub mod layer;
+pub mod mailbox;
 pub mod mothball;
 pub mod place;
 pub mod process;
 pub mod proxy;
 pub mod rabbitmq;
+pub mod receiver;
 pub mod redis;
 pub mod registry;
 pub mod shared;

@@ -1,16 +1,14 @@
 //! A private mail server: takes every message and puts it into a directory.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tokio::process::Command;
+use tokio::net::TcpStream;
 
 use crate::claim::Claim;
-use crate::command;
 use crate::place::Place;
 use crate::process::Process;
-use crate::wait::answers;
 
 const START_LIMIT: Duration = Duration::from_mins(1);
 
@@ -40,16 +38,16 @@ impl Mailbox {
     pub async fn start() -> Result<Self> {
         let (place, port) = (Place::new("mail")?, Claim::port()?);
         // Debian's own Python has the package; another one that comes first on the path has not.
-        let program = PathBuf::from("/usr/bin/python3");
-        anyhow::ensure!(program.exists(), "{} is missing: install python3-aiosmtpd", program.display());
-        let mut server = Command::new(program);
+        let mut server = Process::command(&place, Path::new("/usr/bin/python3"));
         server
             .args(["-m", "aiosmtpd", "-n", "-l", &format!("127.0.0.1:{}", port.number())])
             .args(["-c", "aiosmtpd.handlers.Mailbox"])
             .arg(place.path("mail"));
         let mut process = Process::spawn(&place, "mail", &mut server)?;
-        let address = format!("127.0.0.1:{}", port.number());
-        process.wait_ready(START_LIMIT, async || answers(&address).await).await?;
+        let number = port.number();
+        let ready =
+            process.wait_ready(START_LIMIT, async || TcpStream::connect(("127.0.0.1", number)).await.ok());
+        ready.await.context("is python3-aiosmtpd installed?")?;
         Ok(Self { _process: process, place, port })
     }
 

@@ -54,7 +54,11 @@ pub(super) fn message(notice: &Notice, setting: &Setting) -> Message {
             ),
         ),
         News::Parked { container, image, per_hour, storage_per_hour, cost, .. } => (
-            format!("容器 {} 已封存，每小時節省 {}", container.name, money(per_hour - storage_per_hour, setting)),
+            format!(
+                "容器 {} 已封存，每小時節省 {}",
+                container.name,
+                money(per_hour - storage_per_hour, setting)
+            ),
             format!(
                 "您的容器 {} 已存成映像檔 {image}，經驗證無誤，容器已刪除。\n\n\
                  原本每小時費用 {}，至今累計 {}。保存映像檔每小時費用 {}。\n\n還原：mothball wake {}",

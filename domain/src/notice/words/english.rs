@@ -58,7 +58,11 @@ pub(super) fn message(notice: &Notice, setting: &Setting) -> Message {
             ),
         ),
         News::Parked { container, image, per_hour, storage_per_hour, cost, .. } => (
-            format!("{} is parked: {} an hour saved", container.name, money(per_hour - storage_per_hour, setting)),
+            format!(
+                "{} is parked: {} an hour saved",
+                container.name,
+                money(per_hour - storage_per_hour, setting)
+            ),
             format!(
                 "Your container {} is saved as {image}, the image is proven, and the container is deleted.\n\n\
                  It cost {} an hour, and has cost {} so far. Keeping its image costs {} an hour.\n\n\
