@@ -1,10 +1,13 @@
-//! The scheduler role: time. One loop attends to jobs that are due, one fires schedules, one keeps history from growing for ever. Any number of
+//! The scheduler role: time. One loop attends to jobs that are due, one fires schedules, one applies
+//! policies about containers, two let images go, one keeps history from growing for ever. Any number of
 //! schedulers may run: the store decides, and each decision is safe to be asked for twice.
 
 mod attend;
 mod history;
 mod metrics;
 mod policies;
+mod purges;
+mod retention;
 mod rounds;
 mod schedules;
 
@@ -12,7 +15,7 @@ pub use metrics::Metrics;
 
 use mothball_domain::flavor::Flavor;
 use mothball_queue::Queue;
-use mothball_store::{Attention, RunAttention, Store};
+use mothball_store::{Attention, Retaining, RunAttention, Store};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +39,12 @@ pub struct Settings {
     pub policy_tick: Duration,
     /// How old a look at a container may be to count as knowing that it is idle.
     pub seen_within: Duration,
+    /// How often it looks which images policies let go.
+    pub retention_tick: Duration,
+    /// How long after its notice an image is removed by its project's policy.
+    pub notice: Duration,
+    /// How long a removed image can be restored.
+    pub undo: Duration,
     /// How long jobs that are over are kept.
     pub keep_jobs_for: Duration,
     /// How long the audit trail is kept.
@@ -62,6 +71,10 @@ impl Settings {
         Attention { alive_within: self.alive_within, gone_after: self.gone_after }
     }
 
+    fn retaining(&self) -> Retaining {
+        Retaining { notice: self.notice, undo: self.undo, max_attempts: self.max_attempts }
+    }
+
     fn run_attention(&self) -> RunAttention {
         RunAttention {
             max_attempts: self.max_attempts,
@@ -78,6 +91,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) {
         attend::run(&parts, &shutdown),
         schedules::run(&parts, &shutdown),
         policies::run(&parts, &shutdown),
+        retention::run(&parts, &shutdown),
+        purges::run(&parts, &shutdown),
         history::run(&parts, &shutdown),
     );
 }

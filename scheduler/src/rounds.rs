@@ -22,7 +22,11 @@ pub(crate) struct Rounds<'a> {
 
 impl<'a> Rounds<'a> {
     pub(crate) fn new(parts: &Parts, what: &'static str, shutdown: &'a CancellationToken) -> Self {
-        let tick = parts.settings.tick;
+        Self::every(parts.settings.tick, what, shutdown)
+    }
+
+    /// Rounds at a tick of their own.
+    pub(crate) fn every(tick: Duration, what: &'static str, shutdown: &'a CancellationToken) -> Self {
         let mut ticks = interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { ticks, tick, wait: tick, what, shutdown }

@@ -23,6 +23,7 @@ mod park;
 mod parking;
 mod preflight;
 mod projects;
+mod retention;
 mod schedules;
 pub(crate) mod show;
 mod snapshots;
@@ -57,6 +58,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(catalog::routes())
         .merge(costs::routes())
         .merge(parking::routes())
+        .merge(retention::routes())
         .merge(schedules::routes())
         .merge(nodes::routes())
         .merge(projects::routes())

@@ -76,6 +76,8 @@ pub(super) struct Model {
     pub(super) nodes: BTreeMap<String, Node>,
     /// By `name:tag`: the digest, and those it had before.
     pub(super) images: BTreeMap<String, (u8, Vec<u8>)>,
+    /// The same of images that were deleted and can be restored.
+    pub(super) deleted: BTreeMap<String, (u8, Vec<u8>)>,
     pub(super) keys: BTreeMap<(String, String), (JobId, String)>,
 }
 
@@ -182,12 +184,16 @@ impl Model {
         let answer = self.held(id, fence, |job| job.recorded = true);
         let image = self.job(id).spec.image().map(ToString::to_string);
         if let Some(image) = image.filter(|_| answer != "lost") {
-            let (now, previous) = self.images.entry(image).or_insert((digest, Vec::new()));
-            if *now != digest {
-                previous.insert(0, *now);
-                previous.truncate(10);
-                *now = digest;
+            // Who saves under the tag of a deleted image overwrites that.
+            let before = self.images.get(&image).cloned().or_else(|| self.deleted.remove(&image));
+            let (before, mut previous) = before.unwrap_or((digest, Vec::new()));
+            if before != digest {
+                previous.retain(|p| *p != before);
+                previous.insert(0, before);
             }
+            previous.retain(|p| *p != digest);
+            previous.truncate(10);
+            self.images.insert(image, (digest, previous));
         }
         answer
     }
@@ -394,7 +400,7 @@ pub(super) fn allowed(spec: &JobSpec, state: ContainerState) -> bool {
         JobSpec::Start => state == C::Stopped,
         JobSpec::Stop => state == C::Ready,
         JobSpec::Launch => state == C::Parked,
-        JobSpec::DeleteImage { .. } => false,
+        JobSpec::DeleteImage { .. } | JobSpec::RestoreImage { .. } | JobSpec::PurgeImage { .. } => false,
     }
 }
 

@@ -150,7 +150,10 @@ impl Model {
         job.offered = false;
         let job = job.clone();
         if let JobSpec::DeleteImage { image, .. } = &job.spec {
-            self.images.remove(&image.to_string());
+            let image = image.to_string();
+            if let Some(found) = self.images.remove(&image) {
+                self.deleted.insert(image, found);
+            }
         }
         let Some(id) = job.container else { return };
         self.container(id).job = None;
