@@ -189,7 +189,12 @@ pub enum Verdict {
 }
 
 /// Says what is to be done about each image of one name, in the order in which they were given.
-pub fn decide(policy: &RetentionPolicy, images: &[Candidate], notice: Duration, now: Timestamp) -> Vec<Verdict> {
+pub fn decide(
+    policy: &RetentionPolicy,
+    images: &[Candidate],
+    notice: Duration,
+    now: Timestamp,
+) -> Vec<Verdict> {
     let mut newest_first: Vec<&Candidate> = images.iter().collect();
     // By tag where two were saved at once, so that every decision is the same.
     newest_first.sort_by_key(|c| Reverse((c.saved_at, &c.image)));

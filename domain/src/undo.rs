@@ -4,8 +4,8 @@
 //! A tag has either an [`Image`] or a [`DeletedImage`], never both: who saves under the tag of a deleted image overwrites
 //! that, and it can be brought back as what the tag named before, as long as was promised.
 
-use crate::image::{Digest, Image, ImageRef, PREVIOUS_MAX, PreviousDigest, Saved};
 use crate::id::JobId;
+use crate::image::{Digest, Image, ImageRef, PREVIOUS_MAX, PreviousDigest, Saved};
 use crate::name::{ProjectName, UserName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,8 @@ pub fn set_aside(
 ) -> (Vec<PreviousDigest>, Vec<PreviousDigest>) {
     // Each digest once: what is named again, or set aside again, is not what it was long ago as well.
     let newest = newest.filter(|newest| newest.digest != *digest);
-    previous.retain(|p| p.digest != *digest && newest.as_ref().is_none_or(|newest| newest.digest != p.digest));
+    previous
+        .retain(|p| p.digest != *digest && newest.as_ref().is_none_or(|newest| newest.digest != p.digest));
     previous.splice(0..0, newest);
     let fallen_out = previous.split_off(previous.len().min(PREVIOUS_MAX));
     (previous, fallen_out)

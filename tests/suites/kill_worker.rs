@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::faults::{
     At, SOON, Way, assert_clean, by_engine, digest_of_tag, events, give_up, is_frozen, launch, options,
-    proxy, save, saved_note, wait_thawed, write,
+    proxy, save, saved_note, wait_thawed, without_undo, write,
 };
 
 /// A job to be disturbed.
@@ -158,7 +158,7 @@ async fn killed_in_each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
 }
 
 async fn killed_in_each_step_of_other_jobs(pair: Pair) -> Result<()> {
-    each(options(pair), &OTHERS, End::Kill).await
+    each(without_undo(options(pair)), &OTHERS, End::Kill).await
 }
 
 async fn stopped_in_each_step_of_a_save(pair: Pair) -> Result<()> {
@@ -170,7 +170,7 @@ async fn stopped_in_each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
 }
 
 async fn stopped_in_each_step_of_other_jobs(pair: Pair) -> Result<()> {
-    each(options(pair), &OTHERS, End::Term).await
+    each(without_undo(options(pair)), &OTHERS, End::Term).await
 }
 
 async fn killed_where_docker_engine_saves(pair: Pair) -> Result<()> {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::faults::{
     At, Way, assert_clean, by_engine, digest_of_tag, events, launch, options, proxy, save, saved_note, tags,
-    write,
+    without_undo, write,
 };
 
 /// What happens to one request.
@@ -206,7 +206,7 @@ async fn each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
 }
 
 async fn each_step_of_other_jobs(pair: Pair) -> Result<()> {
-    let system = start(options(pair)).await?;
+    let system = start(without_undo(options(pair))).await?;
     let api = system.operator()?;
     for_each(&LAUNCH, async |number, step, upset| {
         let ready = arrange(&system, step, upset, "", "")?;

@@ -47,7 +47,9 @@ pub(crate) async fn remove_content(
     }
     attempt.confirm().await?.check()?;
     let note = match registry.delete_manifest(&repo, digest).await? {
-        Deletion::Unsupported => "This registry does not allow deletion: its operator must remove the content.",
+        Deletion::Unsupported => {
+            "This registry does not allow deletion: its operator must remove the content."
+        }
         Deletion::Deleted | Deletion::AlreadyGone => {
             "The registry frees the space with its next garbage collection."
         }

@@ -24,7 +24,8 @@ fn lost(error: RegistryError, image: &ImageRef) -> Halt {
     match error {
         RegistryError::NotFound { .. } => {
             let why = format!("the registry has lost the content of image {image}");
-            let hint = "Nothing can be launched from it any more: delete it, or restore what it named before.";
+            let hint =
+                "Nothing can be launched from it any more: delete it, or restore what it named before.";
             Failure::permanent(FailureClass::Gone, why).with_hint(hint).into()
         }
         other => other.into(),

@@ -2,11 +2,11 @@
 
 mod restore;
 
+use super::containers::flag;
 use super::docs::Refused;
 use super::page::PageQuery;
 use super::show;
 use super::views::{Code, Image, Job, List, PinRequest, Problem};
-use super::containers::flag;
 use crate::access::{NamedProject, Principal, authorize, shortened};
 use crate::app::App;
 use crate::extract::{MaybeBody, Path, Query};
@@ -92,7 +92,8 @@ async fn list(
     let found = app.parts.store.images(&project.name, after, limit).await?;
     let refs: Vec<ImageRef> = found.items.iter().map(|i| i.image.clone()).collect();
     let mut notices = app.parts.store.removal_notices(&project.name, &refs).await?;
-    let shown = |i: &image::Image| Image { removal: notices.remove(&i.image).map(Into::into), ..show::image(i) };
+    let shown =
+        |i: &image::Image| Image { removal: notices.remove(&i.image).map(Into::into), ..show::image(i) };
     Ok(Json(List { items: found.items.iter().map(shown).collect(), next_cursor: found.next }))
 }
 

@@ -288,8 +288,15 @@ impl World {
                 store.checkpoint(id, job.fence, &written).await.unwrap();
                 let reference = format!("host/default/base@{digest}");
                 let storage_price = "1.825".parse().unwrap();
-                let draft =
-                    ImageDraft { digest, size_bytes: 1234, storage_price, layers: 3, reference, base: None, undo: UNDO };
+                let draft = ImageDraft {
+                    digest,
+                    size_bytes: 1234,
+                    storage_price,
+                    layers: 3,
+                    reference,
+                    base: None,
+                    undo: UNDO,
+                };
                 store.record_image(id, job.fence, &draft).await.unwrap();
                 if then.removes() { Effect::Removed } else { Effect::None }
             }

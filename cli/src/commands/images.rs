@@ -109,7 +109,8 @@ async fn list(args: ListArgs, cx: &Context) -> Result<(), Fail> {
         });
     }
     if args.restorable {
-        let images: Vec<Image> = client.list(&["images"], &[("restorable", "true".to_owned())], LIST_MAX).await?;
+        let images: Vec<Image> =
+            client.list(&["images"], &[("restorable", "true".to_owned())], LIST_MAX).await?;
         return cx.show(&images, |all| {
             if all.is_empty() {
                 return "Nothing can be restored.".to_owned();
@@ -185,7 +186,13 @@ fn show(i: &Image) -> String {
         ("updated", local(i.updated_at)),
         ("last used", i.last_used_at.map(local).unwrap_or_default()),
         ("pinned", if i.pinned { "yes".to_owned() } else { String::new() }),
-        ("goes", i.removal.as_ref().map(|r| format!("{}, because {}", local(r.remove_at), r.reason)).unwrap_or_default()),
+        (
+            "goes",
+            i.removal
+                .as_ref()
+                .map(|r| format!("{}, because {}", local(r.remove_at), r.reason))
+                .unwrap_or_default(),
+        ),
     ]);
     if !i.previous.is_empty() {
         let rows = i.previous.iter().map(|p| {

@@ -77,7 +77,8 @@ fn pinned_and_needed_images_stay_whatever_the_rules_say() {
     let pinned = Candidate { pinned: true, ..candidate("a", 1) };
     let needed = Candidate { needed_by: Some(ContainerName::new("box").unwrap()), ..candidate("b", 1) };
     let newer = candidate("c", 2);
-    let [first, second, third] = decided(policy(Some(1), None), &[pinned, needed, newer], 1000).try_into().unwrap();
+    let [first, second, third] =
+        decided(policy(Some(1), None), &[pinned, needed, newer], 1000).try_into().unwrap();
     assert_eq!(first, Verdict::Stay(Stay::Pinned));
     assert!(matches!(&second, Verdict::Stay(Stay::Needed(by)) if by.as_str() == "box"));
     assert_eq!(third, Verdict::Stay(Stay::AmongLast));

@@ -67,8 +67,12 @@ fn what_was_overwritten_comes_back_whole_and_what_it_replaces_can_come_back_too(
 #[test]
 fn what_is_over_its_grace_does_not_come_back() {
     let second = overwritten(&image(1), 2, 1000);
-    assert!(second.back_on(&digest(1), at(1099), at(2000)).is_some() && second.last_previous(at(1099)).is_some());
-    assert!(second.back_on(&digest(1), at(1100), at(2000)).is_none() && second.last_previous(at(1100)).is_none());
+    assert!(
+        second.back_on(&digest(1), at(1099), at(2000)).is_some() && second.last_previous(at(1099)).is_some()
+    );
+    assert!(
+        second.back_on(&digest(1), at(1100), at(2000)).is_none() && second.last_previous(at(1100)).is_none()
+    );
     assert!(second.back_on(&digest(7), at(1000), at(2000)).is_none(), "it never was that");
     let deleted = DeletedImage::new(second, Gone::Deleted, user("ann"), at(1000), at(1100));
     assert!(deleted.is_restorable(at(1099)) && !deleted.is_restorable(at(1100)));
@@ -87,14 +91,18 @@ fn one_that_was_recorded_before_there_was_an_end_can_be_restored() {
 
 #[test]
 fn who_saves_under_a_deleted_tag_overwrites_what_was_deleted() {
-    let deleted = DeletedImage::new(overwritten(&image(1), 2, 1000), Gone::Deleted, user("ann"), at(1500), at(1600));
+    let deleted =
+        DeletedImage::new(overwritten(&image(1), 2, 1000), Gone::Deleted, user("ann"), at(1500), at(1600));
     let (previous, fallen_out) = deleted.overwritten(&digest(3));
     assert_eq!((numbers(&previous), fallen_out), (vec![2, 1], Vec::new()));
     assert_eq!((previous[0].replaced_at, previous[0].until), (at(1500), Some(at(1600))), "as was promised");
     let (previous, _) = deleted.overwritten(&digest(2));
     assert_eq!(numbers(&previous), [1], "the very same content again");
     let back = deleted.brought_back(at(1550));
-    assert_eq!((back.digest, numbers(&back.previous), back.last_used_at), (digest(2), vec![1], Some(at(1550))));
+    assert_eq!(
+        (back.digest, numbers(&back.previous), back.last_used_at),
+        (digest(2), vec![1], Some(at(1550)))
+    );
 }
 
 proptest! {

@@ -144,7 +144,8 @@ async fn image_refuses(tx: &mut Tx<'_>, job: &Job) -> Result<Option<String>, Sto
     if let JobSpec::PurgeImage { image, digest } = &job.spec {
         let found: Option<Leaving> = tx.get(&keys::leaving(&job.project, &image.name, digest)).await?;
         let is_ours = found.is_some_and(|leaving| leaving.job == Some(job.id));
-        return Ok((!is_ours).then(|| "its content is gone, or somebody needs it, or another job removes it".to_owned()));
+        return Ok((!is_ours)
+            .then(|| "its content is gone, or somebody needs it, or another job removes it".to_owned()));
     }
     quota(tx, &job.project, &job.spec).await
 }

@@ -368,7 +368,8 @@ async fn need(
     except: Option<&ImageRef>,
 ) -> Result<Option<Need>, StoreError> {
     let now = tx.now().await?;
-    let restorable = |image: &Image| image.previous.iter().any(|p| p.digest == *digest && p.is_restorable(now));
+    let restorable =
+        |image: &Image| image.previous.iter().any(|p| p.digest == *digest && p.is_restorable(now));
     let live = members(db, &keys::images_of_name(project, name)).await?;
     let live: Vec<String> = live.iter().map(|member| format!("image:{project}:{member}")).collect();
     for image in tx.get_many::<Image>(&live).await? {

@@ -57,7 +57,9 @@ pub(crate) async fn a_job_without_a_node_is_anybodys(w: &World) -> Result<()> {
     let job = w.new_job(&request(removal, Target::Image)).await?;
     ensure!(job.node.is_none() && w.attend(job.id).await? == Attend::Publish(None));
     match w.store.claim(job.id, &node_name("anywhere"), "first", LONG).await? {
-        Claim::Claimed(held) => w.settled(&held, Outcome::Succeeded(Effect::ImageRemoved { undo: LONG })).await.map(drop),
+        Claim::Claimed(held) => {
+            w.settled(&held, Outcome::Succeeded(Effect::ImageRemoved { undo: LONG })).await.map(drop)
+        }
         other => bail!("{other:?}"),
     }
 }

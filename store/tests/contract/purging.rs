@@ -20,7 +20,9 @@ async fn round(w: &World) -> Result<Vec<Job>> {
     }
     let mut started = Vec::new();
     for (project, name, digest) in w.store.leaving_due(100).await? {
-        if let Purged::Started(_, job) = w.store.purge_content(&project, &name, &digest, fresh_id(), 3).await? {
+        if let Purged::Started(_, job) =
+            w.store.purge_content(&project, &name, &digest, fresh_id(), 3).await?
+        {
             started.push(*job);
         }
     }
@@ -139,7 +141,10 @@ pub(crate) async fn a_save_of_what_is_being_purged_waits(w: &World) -> Result<()
     // A purge that failed may have done it all the same: one more proof is needed, and then it is the save's.
     w.settled(&purge, failed(permanent(), LONG)).await?;
     ensure!(record().await? == Recorded::Leaving(purge.id));
-    ensure!(matches!(w.store.retry(purge.id, LONG).await?, Retried::Impossible(_)), "a save has seen it fail");
+    ensure!(
+        matches!(w.store.retry(purge.id, LONG).await?, Retried::Impossible(_)),
+        "a save has seen it fail"
+    );
     ensure!(record().await? == Recorded::Held { cancel: false });
     w.settled(&save, Outcome::Succeeded(Effect::None)).await?;
     ensure!(round(w).await?.is_empty());

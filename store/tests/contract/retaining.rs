@@ -7,7 +7,7 @@ use mothball_domain::image::{Image, ImageRef};
 use mothball_domain::job::{Job, JobSpec, Then};
 use mothball_domain::retention::{Reason, RetentionPolicy, Stay, Verdict};
 use mothball_domain::undo::Gone;
-use mothball_store::{Effect, Outcome, Restored, Restore, RestoreTo, Retained, Retaining, Target};
+use mothball_store::{Effect, Outcome, Restore, RestoreTo, Restored, Retained, Retaining, Target};
 use std::time::Duration;
 
 /// Notice that has run its time at once.
@@ -180,7 +180,10 @@ pub(crate) async fn of_many_schedulers_one_removes(w: &World) -> Result<()> {
     let Restored::Busy(job) = w.store.restore_image(&restore).await? else { bail!("it was not refused") };
     w.ended(&job, Outcome::Succeeded(Effect::ImageRemoved { undo: LONG })).await?;
     ensure!(matches!(w.store.restore_image(&restore).await?, Restored::Done(..)));
-    ensure!(w.store.removal_notices(&project("p"), &[image("base:v1")]).await?.is_empty(), "the old notice stands");
+    ensure!(
+        w.store.removal_notices(&project("p"), &[image("base:v1")]).await?.is_empty(),
+        "the old notice stands"
+    );
     Ok(())
 }
 
@@ -213,7 +216,10 @@ pub(crate) async fn a_preview_says_what_happens_and_changes_nothing(w: &World) -
     ];
     let expected = expected.map(|(image, verdict, bytes)| (image.to_owned(), verdict.to_owned(), bytes));
     ensure!(told == expected, "{told:?}");
-    ensure!(w.store.removal_notices(&project("p"), &[image("base:v1")]).await?.is_empty(), "a preview gave notice");
+    ensure!(
+        w.store.removal_notices(&project("p"), &[image("base:v1")]).await?.is_empty(),
+        "a preview gave notice"
+    );
     keep_last(w, 1).await?;
     ensure!(round(w, &LATER).await? == ["noticed base:v1", "noticed base:v2"], "the policy does otherwise");
     Ok(())

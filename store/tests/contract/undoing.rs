@@ -62,15 +62,25 @@ pub(crate) async fn a_deleted_image_is_in_no_list_and_comes_back(w: &World) -> R
     w.store.pin_image(&project("p"), &image("base:v1"), true).await?;
     let before = found(w, "base:v1").await?.context("the image")?;
     removed(w, "base:v1", 2, LONG).await?;
-    ensure!(found(w, "base:v1").await?.is_none() && w.store.images(&project("p"), None, 9).await?.items.is_empty());
-    let gone = w.store.deleted_image(&project("p"), &image("base:v1")).await?.context("nothing to restore")?;
+    ensure!(
+        found(w, "base:v1").await?.is_none()
+            && w.store.images(&project("p"), None, 9).await?.items.is_empty()
+    );
+    let gone =
+        w.store.deleted_image(&project("p"), &image("base:v1")).await?.context("nothing to restore")?;
     ensure!(gone.image == before && gone.why == Gone::Deleted && gone.by == user("ann"), "{gone:?}");
     ensure!(gone.until.duration_since(gone.deleted_at).as_secs() == LONG.as_secs() as i64, "{gone:?}");
-    ensure!(w.store.undo_due(9).await?.is_empty() && w.store.leaving_due(9).await?.is_empty(), "it is leaving");
+    ensure!(
+        w.store.undo_due(9).await?.is_empty() && w.store.leaving_due(9).await?.is_empty(),
+        "it is leaving"
+    );
 
     let (back, job) = restored(w, "base:v1", RestoreTo::Deleted).await?;
     ensure!(back.last_used_at.is_some_and(|at| at >= gone.deleted_at));
-    ensure!(back == Image { last_used_at: back.last_used_at, ..before } && found(w, "base:v1").await? == Some(back));
+    ensure!(
+        back == Image { last_used_at: back.last_used_at, ..before }
+            && found(w, "base:v1").await? == Some(back)
+    );
     ensure!(w.store.deleted_image(&project("p"), &image("base:v1")).await?.is_none());
     ensure!(job.spec == JobSpec::RestoreImage { image: image("base:v1"), digest: digest(2) });
     ensure!(job.image.as_deref() == Some("base:v1") && w.is_due(job.id).await?);
@@ -148,7 +158,10 @@ pub(crate) async fn a_restore_is_refused_with_the_reason(w: &World) -> Result<()
     w.ended(&follows, failed(permanent(), LONG)).await?;
     let (_, job) = restored(w, "base:v1", RestoreTo::Previous).await?;
     w.ended(&job, Outcome::Succeeded(Effect::None)).await?;
-    ensure!(matches!(w.store.retry(follows.id, LONG).await?, Retried::Impossible(_)), "it names another digest");
+    ensure!(
+        matches!(w.store.retry(follows.id, LONG).await?, Retried::Impossible(_)),
+        "it names another digest"
+    );
 
     // The quota: what can only be restored counts for nothing, what is restored does.
     removed(w, "base:v1", 2, LONG).await?;
@@ -193,7 +206,9 @@ pub(crate) async fn what_can_be_restored_is_listed_by_page(w: &World) -> Result<
         let page = w.store.restorable_images(&project("p"), after.as_deref(), 2).await?;
         met.extend(page.items.into_iter().map(|item| match item {
             Restorable::Deleted(deleted) => format!("{} deleted", deleted.image.image),
-            Restorable::Overwritten(image) => format!("{} was {}", image.image, &image.previous[0].digest.hex()[..2]),
+            Restorable::Overwritten(image) => {
+                format!("{} was {}", image.image, &image.previous[0].digest.hex()[..2])
+            }
         }));
         match page.next {
             Some(next) => after = Some(next),

@@ -6,8 +6,8 @@ use crate::world::*;
 use anyhow::Result;
 use mothball_domain::job::{Checkpoint, Frozen, JobSpec, Then};
 use mothball_store::{
-    Attend, Cancelled, Claim, ContainerChange, Effect, Observed, Outcome, Recorded, Renewal, Retried, Settled,
-    Submitted,
+    Attend, Cancelled, Claim, ContainerChange, Effect, Observed, Outcome, Recorded, Renewal, Restored,
+    Retried, Settled, Submitted,
 };
 use std::time::Duration;
 
@@ -16,6 +16,13 @@ pub(super) async fn apply(w: &World, call: &Call) -> Result<String> {
     Ok(match call {
         Call::Nothing => String::new(),
         Call::Submit(submission) => submitted(store.submit(submission).await?),
+        Call::Restore(restore) => match store.restore_image(restore).await? {
+            Restored::Done(_, job) => format!("new {}", job.id),
+            Restored::Busy(job) => format!("busy {}", job.id),
+            Restored::Taken(_) => "taken".into(),
+            Restored::Nothing(_) => "nothing".into(),
+            Restored::Quota(_) => "quota".into(),
+        },
         Call::Claim { job, node, instance, lasts } => {
             match store.claim(*job, node, instance, lease(*lasts)).await? {
                 Claim::Claimed(job) => format!("claimed {} {}", job.attempt, job.fence),

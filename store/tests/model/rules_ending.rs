@@ -247,7 +247,7 @@ impl Model {
         if let Some(other) = self.holder_of_image(&job.spec) {
             return format!("busy {}", other.id);
         }
-        if let JobSpec::DeleteImage { image, digest } = &job.spec {
+        if let JobSpec::DeleteImage { image, digest } | JobSpec::RestoreImage { image, digest } = &job.spec {
             let now = self.images.get(&image.to_string()).map(|(now, _)| crate::world::digest(*now));
             if now.as_ref() != Some(digest) {
                 return "impossible".into();

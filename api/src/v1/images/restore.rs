@@ -44,14 +44,17 @@ async fn restore(
     let to = wanted(&asked)?;
     let (caller, project) = principal.choose_project(&app, named.as_deref()).await?;
     let missing = || {
-        let hint = "List what can be restored: GET /v1/images?restorable=true (`mothball images --restorable`).";
+        let hint =
+            "List what can be restored: GET /v1/images?restorable=true (`mothball images --restorable`).";
         Problem::not_found(format_args!("image {} in project {}", shortened(&which), project.name))
             .with_hint(hint)
     };
     let image: ImageRef = which.parse().map_err(|_| missing())?;
     let owner = match app.parts.store.image(&project.name, &image).await? {
         Some(live) => live.created_by,
-        None => app.parts.store.deleted_image(&project.name, &image).await?.ok_or_else(missing)?.image.created_by,
+        None => {
+            app.parts.store.deleted_image(&project.name, &image).await?.ok_or_else(missing)?.image.created_by
+        }
     };
     authorize(&caller, &Action::ChangeOwnedBy(&owner), format_args!("image {image}"))?;
     if is_repeated(&app, &principal, idempotency.as_ref()).await?
@@ -95,7 +98,9 @@ async fn is_repeated(
 
 fn wanted(asked: &RestoreRequest) -> Result<RestoreTo, Problem> {
     match (&asked.digest, asked.previous) {
-        (Some(_), true) => Err(Problem::invalid("digest", "digest and previous are two ways to say it: send one")),
+        (Some(_), true) => {
+            Err(Problem::invalid("digest", "digest and previous are two ways to say it: send one"))
+        }
         (Some(text), false) => {
             let digest = Digest::new(text.as_str()).map_err(|why| Problem::invalid("digest", why))?;
             Ok(RestoreTo::Digest(digest))
