@@ -238,7 +238,7 @@ async fn saves_and_images(system: &System) -> Result<()> {
     says(system, &["policy", "retention", "set", "--keep-last", "1"], &["1 of each name"]).await?;
     let preview = ["IMAGE", "base:v1", "enough newer", "stays", "1 of 2 go"];
     says(system, &["policy", "retention", "preview"], &preview).await?;
-    assert_eq!(json(system, &["policy", "retention", "off"]).await?["keep_last"], serde_json::Value::Null);
+    assert_eq!(json(system, &["policy", "retention", "off"]).await?["keep_last"], Value::Null);
     Ok(())
 }
 
