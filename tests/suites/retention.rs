@@ -3,7 +3,7 @@
 //! the registry is asked by plain HTTP.
 
 use anyhow::{Context as _, Result, ensure};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use mothball_harness::clock::Clock;
 use mothball_harness::http::Api;
 use mothball_harness::system::{BASE, JOB_LIMIT, Pair, System};
@@ -46,10 +46,19 @@ impl Ages {
         Ok(Self { clock, ahead: Cell::new(SignedDuration::ZERO), system, api })
     }
 
-    /// Lets time pass for the store.
-    fn pass(&self, hours: i64) -> Result<()> {
+    /// Lets time pass for the store, and waits until it has noticed.
+    async fn pass(&self, hours: i64) -> Result<()> {
         self.ahead.set(self.ahead.get() + SignedDuration::from_hours(hours));
-        self.clock.set(self.ahead.get())
+        self.clock.set(self.ahead.get())?;
+        let expected = Timestamp::now() + self.ahead.get();
+        try_eventually(SOON, "the store to see its clock", async || {
+            // The next full minute by that clock.
+            let path = "/v1/schedules/preview?cron=%2A+%2A+%2A+%2A+%2A";
+            let ahead = self.api.get(path).await?.expect(200)?;
+            let next: Timestamp = text(&ahead["next"][0]).parse().context("read a time")?;
+            Ok((next >= expected).then_some(()))
+        })
+        .await
     }
 
     /// A command that must end with 0; what it printed.
@@ -157,7 +166,7 @@ async fn what_was_deleted_or_overwritten_comes_back(pair: Pair) -> Result<()> {
     ensure!(first != second && ages.in_registry("v1").await?.as_deref() == Some(second.as_str()));
 
     // Overwritten: the tag goes back, in the store and in the registry, and what it named meanwhile can come back as well.
-    ages.pass(70)?;
+    ages.pass(70).await?;
     let shown = ages.cli(&["images", "--restorable"]).await?;
     ensure!(shown.contains("overwritten") && shown.contains("images restore base:v1 --previous"), "{shown}");
     let shown = ages.cli(&["images", "restore", "base:v1", "--previous"]).await?;
@@ -169,7 +178,7 @@ async fn what_was_deleted_or_overwritten_comes_back(pair: Pair) -> Result<()> {
     );
     ensure!(ages.note_of("from-first", "base:v1").await? == "first");
     // A grace of its own has begun for what was set aside.
-    ages.pass(70)?;
+    ages.pass(70).await?;
     let back = ages.json(&["images", "restore", "base:v1", "--to", &second]).await?;
     ensure!(back["digest"] == second.as_str(), "{back:#}");
     ages.wait_job("restore_image").await?;
@@ -188,7 +197,7 @@ async fn what_was_deleted_or_overwritten_comes_back(pair: Pair) -> Result<()> {
         listed[0]["deleted_because"] == "deleted" && listed[0]["digest"] == second.as_str(),
         "{listed:#}"
     );
-    ages.pass(70)?;
+    ages.pass(70).await?;
     let shown = ages.cli(&["images", "restore", "base:v1"]).await?;
     ensure!(shown.contains(&second), "{shown}");
     ages.wait_job("restore_image").await?;
@@ -229,9 +238,9 @@ async fn what_is_over_its_grace_is_gone_from_the_registry(pair: Pair) -> Result<
         ages.wait_registry(digest, true).await?;
     }
 
-    ages.pass(71)?;
+    ages.pass(71).await?;
     ages.wait_registry(&first, true).await?;
-    ages.pass(2)?;
+    ages.pass(2).await?;
     // The overwritten one goes, and our own tag with it; what its tag names now stays.
     ages.wait_registry(&first, false).await?;
     ages.wait_registry(&second, true).await?;
@@ -250,13 +259,13 @@ async fn what_is_over_its_grace_is_gone_from_the_registry(pair: Pair) -> Result<
     let woken = flow::launched(&ages.api, &parked.id).await?;
     ensure!(root(ages.system.dockerd(), &woken.docker_id, "cat /note").await? == "parked");
     // Awake it needs the image no more.
-    ages.pass(1)?;
+    ages.pass(1).await?;
     ages.wait_registry(&needed, false).await?;
 
     ages.delete("base:v1").await?;
-    ages.pass(71)?;
+    ages.pass(71).await?;
     ages.wait_registry(&second, true).await?;
-    ages.pass(2)?;
+    ages.pass(2).await?;
     ages.wait_registry(&second, false).await?;
     ensure!(ages.in_registry("v1").await?.is_none(), "the tag outlived what it named");
     ensure!(ages.json(&["images", "--restorable"]).await? == json!([]));
@@ -307,15 +316,15 @@ async fn a_policy_gives_notice_then_removes_and_leaves_alone_what_is_needed(pair
     ensure!(ages.cli(&["images", "show", "base:v2"]).await?.contains("goes:"), "{noticed:#}");
 
     // A pin within the time of the notice keeps it.
-    ages.pass(71)?;
+    ages.pass(71).await?;
     ages.cli(&["images", "pin", "base:v2"]).await?;
     ages.wait_notices(&[]).await?;
-    ages.pass(2)?;
+    ages.pass(2).await?;
     ages.cli(&["images", "pin", "base:v2", "--off"]).await?;
     // It has the whole time again.
     ages.wait_notices(&["v2"]).await?;
     ages.wait_tags(&["p", "v1", "v2", "v3", "v4"]).await?;
-    ages.pass(73)?;
+    ages.pass(73).await?;
     ages.wait_tags(&["p", "v1", "v3", "v4"]).await?;
     ages.wait_job("delete_image").await?;
     let gone = ages.json(&["images", "--restorable"]).await?;
@@ -333,14 +342,14 @@ async fn a_policy_gives_notice_then_removes_and_leaves_alone_what_is_needed(pair
     let shown = ages.cli(&["policy", "retention", "set", "--unused-days", "30"]).await?;
     ensure!(shown.contains("within 30 d"), "{shown}");
     ages.wait_notices(&[]).await?;
-    ages.pass(31 * 24)?;
+    ages.pass(31 * 24).await?;
     ages.wait_notices(&["v3", "v4"]).await?;
     ensure!(ages.note_of("fourth", "base:v4").await? == "v4");
     ages.wait_notices(&["v3"]).await?;
-    ages.pass(73)?;
+    ages.pass(73).await?;
     ages.wait_tags(&["p", "v1", "v2", "v4"]).await?;
     ages.wait_registry(&digests[2], true).await?;
-    ages.pass(73)?;
+    ages.pass(73).await?;
     ages.wait_registry(&digests[2], false).await?;
     for digest in [&digests[0], &digests[1], &digests[3]] {
         ages.wait_registry(digest, true).await?;
