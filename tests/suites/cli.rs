@@ -233,7 +233,7 @@ async fn saves_and_images(system: &System) -> Result<()> {
     says(system, &["images"], &["base:v1", "base:v2"]).await?;
     says(system, &["policy", "retention"], &["No image of project default is removed"]).await?;
     fails(system, &["policy", "retention", "set"], 2, &["--keep-last", "--unused-days"]).await?;
-    fails(system, &["policy", "retention", "set", "--unused-days", "1"], 1, &["unused_days is between"])
+    fails(system, &["policy", "retention", "set", "--unused-days", "1"], 2, &["unused_days is between"])
         .await?;
     says(system, &["policy", "retention", "set", "--keep-last", "1"], &["1 of each name"]).await?;
     let preview = ["IMAGE", "base:v1", "enough newer", "stays", "1 of 2 go"];

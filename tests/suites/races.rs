@@ -237,7 +237,7 @@ async fn two_nodes_race_for_jobs_of_any_node() -> Result<()> {
         );
         ensure!(
             digest_of_tag(&system, &format!("v{number}")).await?.is_none(),
-            "the tag v{number} is still there"
+            "the tag v{number} is still there: {job:#}"
         );
     }
     a_sleeper_of_two_nodes(&system, &api, &container).await?;
