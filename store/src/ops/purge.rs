@@ -172,14 +172,14 @@ pub(crate) async fn leave_content(
         user: user.clone(),
         job: None,
     };
-    list(tx, leaving).await
+    let now = tx.now().await?;
+    list(tx, leaving, now).await
 }
 
-async fn list(tx: &mut Tx<'_>, leaving: Leaving) -> Result<(), StoreError> {
+async fn list(tx: &mut Tx<'_>, leaving: Leaving, due: Timestamp) -> Result<(), StoreError> {
     let key = keys::leaving(&leaving.project, &leaving.image.name, &leaving.digest);
     let found: Option<Leaving> = tx.get(&key).await?;
-    let now = tx.now().await?;
-    put(tx, &found.unwrap_or(leaving), now)
+    put(tx, &found.unwrap_or(leaving), due)
 }
 
 fn put(tx: &mut Tx<'_>, leaving: &Leaving, due: Timestamp) -> Result<(), StoreError> {
@@ -337,7 +337,9 @@ async fn list_as_leaving(tx: &mut Tx<'_>, id: JobId, fence: Fence) -> Result<boo
             user: job.user.clone(),
             job: None,
         };
-        list(tx, leaving).await?;
+        let now = tx.now().await?;
+        // Not for a scheduler yet, which would find that the tag still names it: that goes with the job's success.
+        list(tx, leaving, after(now, LOOK_AGAIN)).await?;
     }
     Ok(true)
 }
