@@ -4,6 +4,7 @@ use crate::Metrics;
 use mothball_domain::flavor::Flavor;
 use mothball_domain::notice::reach::Reach;
 use mothball_domain::policy::PolicyBounds;
+use mothball_domain::retention::RetentionBounds;
 use mothball_queue::Queue;
 use mothball_store::Store;
 use std::sync::Arc;
@@ -53,6 +54,12 @@ pub struct Settings {
     pub alive_within: Duration,
     /// What projects' policies may say.
     pub policy_bounds: PolicyBounds,
+    /// What projects' retention policies may say.
+    pub retention_bounds: RetentionBounds,
+    /// How long after its notice an image is removed by such a policy.
+    pub notice: Duration,
+    /// How long what is deleted or overwritten can be restored.
+    pub undo: Duration,
     /// How old a look at a container may be to count as knowing that it is idle.
     pub seen_within: Duration,
     /// Where webhooks may lead.

@@ -153,11 +153,7 @@ async fn answer(app: &App, submitted: Submitted, subject: &str) -> Result<Respon
     match submitted {
         Submitted::New(job) | Submitted::Replayed(job) => accepted(app, StatusCode::ACCEPTED, &job).await,
         Submitted::Joined(job) => accepted(app, StatusCode::OK, &job).await,
-        Submitted::IdempotencyConflict(job) => Err(Problem::new(
-            Code::IdempotencyConflict,
-            format_args!("this Idempotency-Key belongs to another request, whose job is {job}"),
-        )
-        .with_job(job)),
+        Submitted::IdempotencyConflict(job) => Err(idempotency_conflict(job)),
         Submitted::Busy(job) => Err(in_the_way(&job)),
         Submitted::NameTaken(id) => {
             Err(Problem::new(Code::NameTaken, format_args!("container {id} of the project has this name"))
@@ -170,6 +166,12 @@ async fn answer(app: &App, submitted: Submitted, subject: &str) -> Result<Respon
         }
         Submitted::Quota(why) => Err(Problem::new(Code::Quota, why)),
     }
+}
+
+/// The idempotency key came before with another request, whose job this is.
+pub(crate) fn idempotency_conflict(job: JobId) -> Problem {
+    let why = format_args!("this Idempotency-Key belongs to another request, whose job is {job}");
+    Problem::new(Code::IdempotencyConflict, why).with_job(job)
 }
 
 /// Another unfinished job has the container or the image.

@@ -196,6 +196,33 @@ pub struct PreviousDigest {
     pub size_bytes: u64,
     /// When it was overwritten.
     pub replaced_at: Timestamp,
+    /// Until when it can be restored. None for one of a version that knew no end.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// What else was known of it. None for one of a version that did not keep that.
+    #[serde(default)]
+    pub saved: Option<Saved>,
+}
+
+/// What is known of one save, whatever its tag names by now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Who saved it.
+    pub created_by: UserName,
+    /// When.
+    pub saved_at: Timestamp,
+    /// What keeping a gigabyte of it for a month costs.
+    pub storage_price: Decimal,
+    /// Number of layers.
+    pub layers: u32,
+    /// The container it was saved from.
+    pub source_container: Option<ContainerId>,
+    /// The job that saved it.
+    pub job: JobId,
+    /// The image that the source container was launched from.
+    pub base: Option<String>,
+    /// What a plain `docker pull` takes.
+    pub reference: String,
 }
 
 #[cfg(test)]

@@ -27,12 +27,24 @@ pub enum JobKind {
     Start,
     /// Stop a container without deleting it.
     Stop,
+    /// Have the registry's tag follow an image that was restored.
+    RestoreImage,
+    /// Remove from the registry, for good, what can no longer be restored.
+    PurgeImage,
 }
 
 impl JobKind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Snapshot, Self::Delete, Self::Launch, Self::DeleteImage, Self::Start, Self::Stop];
+    pub const ALL: [Self; 8] = [
+        Self::Snapshot,
+        Self::Delete,
+        Self::Launch,
+        Self::DeleteImage,
+        Self::Start,
+        Self::Stop,
+        Self::RestoreImage,
+        Self::PurgeImage,
+    ];
 
     /// The kind as it stands in JSON and in metric labels.
     pub fn as_str(self) -> &'static str {
@@ -43,6 +55,8 @@ impl JobKind {
             Self::DeleteImage => "delete_image",
             Self::Start => "start",
             Self::Stop => "stop",
+            Self::RestoreImage => "restore_image",
+            Self::PurgeImage => "purge_image",
         }
     }
 }
@@ -58,7 +72,7 @@ impl std::str::FromStr for JobKind {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|k| k.as_str() == text);
-        found.ok_or_else(|| "kind is one of snapshot, delete, launch, delete_image, start, stop".to_owned())
+        found.ok_or_else(|| format!("kind is one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 
@@ -128,6 +142,20 @@ pub enum JobSpec {
     Start,
     /// Stop a container.
     Stop,
+    /// Have the registry's tag name what the image, restored, names again.
+    RestoreImage {
+        /// Which.
+        image: ImageRef,
+        /// What it names again.
+        digest: Digest,
+    },
+    /// Remove a manifest from the registry for good.
+    PurgeImage {
+        /// The tag that named it last; another image may have it by now.
+        image: ImageRef,
+        /// The manifest.
+        digest: Digest,
+    },
 }
 
 impl JobSpec {
@@ -140,14 +168,27 @@ impl JobSpec {
             Self::DeleteImage { .. } => JobKind::DeleteImage,
             Self::Start => JobKind::Start,
             Self::Stop => JobKind::Stop,
+            Self::RestoreImage { .. } => JobKind::RestoreImage,
+            Self::PurgeImage { .. } => JobKind::PurgeImage,
         }
     }
 
-    /// The image reference that it writes or removes: at most one unfinished job has it.
+    /// The image reference that it writes or removes: at most one unfinished job has it. A purge has none: it is about
+    /// content that its tag names no more, and must not keep anybody from saving under that tag.
     pub fn image(&self) -> Option<&ImageRef> {
         match self {
-            Self::Snapshot { image, .. } | Self::DeleteImage { image, .. } => Some(image),
+            Self::Snapshot { image, .. }
+            | Self::DeleteImage { image, .. }
+            | Self::RestoreImage { image, .. } => Some(image),
             _ => None,
+        }
+    }
+
+    /// The image that it is about, as users know it.
+    pub fn about_image(&self) -> Option<&ImageRef> {
+        match self {
+            Self::PurgeImage { image, .. } => Some(image),
+            spec => spec.image(),
         }
     }
 
@@ -193,8 +234,10 @@ pub enum Step {
     Ready,
     /// delete_image: take the tag away.
     Untag,
-    /// delete_image: take the manifest away when nothing else needs it.
+    /// delete_image, purge_image: take the manifest away when nothing else needs it.
     RemoveManifest,
+    /// restore_image: have the tag name what it is to name.
+    Retag,
 }
 
 impl Step {
@@ -216,6 +259,7 @@ impl Step {
             Self::Ready => "ready",
             Self::Untag => "untag",
             Self::RemoveManifest => "remove_manifest",
+            Self::Retag => "retag",
         }
     }
 }

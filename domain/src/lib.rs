@@ -20,6 +20,8 @@
 //! | [`people`] | projects, users, roles, keys, and who may do what |
 //! | [`usage`] | what a container uses, and for how long it has been idle |
 //! | [`policy`] | what a project lets Mothball do by itself: warn, wait, park |
+//! | [`undo`] | what can be brought back: overwritten digests and deleted images, and until when |
+//! | [`retention`] | which images a project lets go: the last of each name stay, and what is used |
 //! | [`billing`] | exact decimal arithmetic of what a container has cost |
 //! | [`survey`] | a look at a container before a save |
 //! | [`size`] | byte sizes as people write them |
@@ -39,9 +41,11 @@ pub mod notice;
 pub mod people;
 pub mod placement;
 pub mod policy;
+pub mod retention;
 pub mod retry;
 pub mod schedule;
 pub mod size;
 pub mod state;
 pub mod survey;
+pub mod undo;
 pub mod usage;

@@ -19,6 +19,7 @@ use crate::image::ImageRef;
 use crate::job::JobKind;
 use crate::name::{ContainerName, FlavorName, ProjectName, UserName};
 use crate::policy::Reason;
+use crate::retention;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -129,8 +130,8 @@ pub enum News {
         image: ImageRef,
         /// When.
         remove_at: Timestamp,
-        /// Why, in words.
-        reason: String,
+        /// Why.
+        reason: retention::Reason,
         /// How large it is, in bytes.
         size_bytes: u64,
     },

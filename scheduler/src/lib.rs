@@ -1,12 +1,14 @@
-//! The scheduler role: time. One loop attends to jobs that are due, one fires schedules, one does what policies say, one tells
-//! people of what happened, one keeps history from growing for ever. Any number of schedulers may run: the store decides,
-//! and each decision is safe to be asked for twice.
+//! The scheduler role: time. One loop attends to jobs that are due, one fires schedules, one does what policies about
+//! containers say, two let images go, one tells people of what happened, one keeps history from growing for ever. Any number
+//! of schedulers may run: the store decides, and each decision is safe to be asked for twice.
 
 mod attend;
 mod history;
 mod metrics;
 mod notify;
 mod policies;
+mod purges;
+mod retention;
 mod rounds;
 mod schedules;
 
@@ -17,7 +19,7 @@ pub use notify::{
 
 use mothball_domain::flavor::Flavor;
 use mothball_queue::Queue;
-use mothball_store::{Attention, RunAttention, Store};
+use mothball_store::{Attention, Retaining, RunAttention, Store};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,12 @@ pub struct Settings {
     pub policy_tick: Duration,
     /// How old a look at a container may be to count as knowing that it is idle.
     pub seen_within: Duration,
+    /// How often it looks which images policies let go.
+    pub retention_tick: Duration,
+    /// How long after its notice an image is removed by its project's policy.
+    pub notice: Duration,
+    /// How long a removed image can be restored.
+    pub undo: Duration,
     /// How long jobs that are over are kept.
     pub keep_jobs_for: Duration,
     /// How long the audit trail is kept.
@@ -71,6 +79,10 @@ impl Settings {
         Attention { alive_within: self.alive_within, gone_after: self.gone_after }
     }
 
+    fn retaining(&self) -> Retaining {
+        Retaining { notice: self.notice, undo: self.undo, max_attempts: self.max_attempts }
+    }
+
     fn run_attention(&self) -> RunAttention {
         RunAttention {
             max_attempts: self.max_attempts,
@@ -88,6 +100,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) {
         schedules::run(&parts, &shutdown),
         policies::run(&parts, &shutdown),
         notify::run(&parts, &shutdown),
+        retention::run(&parts, &shutdown),
+        purges::run(&parts, &shutdown),
         history::run(&parts, &shutdown),
     );
 }

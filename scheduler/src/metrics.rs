@@ -1,7 +1,7 @@
 //! Numbers of this scheduler for Prometheus.
 
 use mothball_domain::schedule::run::RunOutcome;
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// The scheduler's numbers.
 #[derive(Debug)]
@@ -14,6 +14,10 @@ pub struct Metrics {
     pub policed: IntCounterVec,
     /// Tries to tell somebody of something, by the way and how they ended.
     pub told: IntCounterVec,
+    /// What policies did about images.
+    pub retained: IntCounterVec,
+    /// Contents whose last way from the registry was begun.
+    pub purges: IntCounter,
     /// When the loop last went round, in seconds since 1970.
     pub last_tick: IntGauge,
 }
@@ -60,6 +64,19 @@ impl Metrics {
             }
         }
         registry.register(Box::new(told.clone()))?;
+        let retained = IntCounterVec::new(
+            Opts::new("mothball_retention_actions_total", "What retention policies did about images."),
+            &["done"],
+        )?;
+        for done in ["noticed", "withdrawn", "removed"] {
+            retained.with_label_values(&[done]);
+        }
+        registry.register(Box::new(retained.clone()))?;
+        let purges = IntCounter::new(
+            "mothball_image_purges_total",
+            "Jobs started that remove content from the registry for good.",
+        )?;
+        registry.register(Box::new(purges.clone()))?;
         let last_tick = IntGauge::new(
             "mothball_scheduler_last_tick_timestamp_seconds",
             "When the scheduler last looked for what is due.",
@@ -67,6 +84,6 @@ impl Metrics {
         registry.register(Box::new(attended.clone()))?;
         registry.register(Box::new(runs.clone()))?;
         registry.register(Box::new(last_tick.clone()))?;
-        Ok(Self { attended, runs, policed, told, last_tick })
+        Ok(Self { attended, runs, policed, told, retained, purges, last_tick })
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use mothball_domain::container::ContainerState;
 use mothball_domain::id::{ContainerId, DeliveryId, JobId, NoticeId, ScheduleId, SurveyId, WebhookId};
-use mothball_domain::image::ImageRef;
+use mothball_domain::image::{Digest, ImageRef};
 use mothball_domain::job::JobKind;
 use mothball_domain::name::{ContainerName, ImageName, NodeName, ProjectName, UserName};
 use mothball_domain::notice::KeepToken;
@@ -38,6 +38,12 @@ pub(crate) const NODES: &str = "nodes";
 pub(crate) const PROJECTS: &str = "projects";
 /// Projects that have a policy about parking.
 pub(crate) const PARK_POLICIES: &str = "parkpolicies";
+/// Projects that have a policy about images, or had one of which notices may stand.
+pub(crate) const RETENTION_POLICIES: &str = "retentionpolicies";
+/// Tags of which something can be restored, by the time at which the first of that is over its grace.
+pub(crate) const UNDO_DUE: &str = "undo:due";
+/// Content that nobody can restore, by the time at which the scheduler must look at it.
+pub(crate) const LEAVING: &str = "leaving";
 /// All users.
 pub(crate) const USERS: &str = "users";
 /// The audit trail, by id and so by age.
@@ -122,6 +128,37 @@ pub(crate) fn image_job(project: &ProjectName, image: &ImageRef) -> String {
 }
 pub(crate) fn images_of_project(project: &ProjectName) -> String {
     format!("images:p:{project}")
+}
+/// An image that was deleted and can be restored. A tag has that or an image.
+pub(crate) fn deleted_image(project: &ProjectName, image: &ImageRef) -> String {
+    format!("deletedimage:{project}:{image}")
+}
+/// Tags of one name whose images were deleted and can be restored.
+pub(crate) fn deleted_of_name(project: &ProjectName, name: &ImageName) -> String {
+    format!("deletedimages:p:{project}:{name}")
+}
+/// Tags of a project of which something can be restored.
+pub(crate) fn undo_of_project(project: &ProjectName) -> String {
+    format!("undo:p:{project}")
+}
+/// A tag in the index of what can be restored.
+pub(crate) fn undo_member(project: &ProjectName, image: &ImageRef) -> String {
+    format!("{project} {image}")
+}
+/// Content that nobody can restore.
+pub(crate) fn leaving(project: &ProjectName, name: &ImageName, digest: &Digest) -> String {
+    format!("leaving:{project}:{name}:{digest}")
+}
+/// Content in the index of what nobody can restore.
+pub(crate) fn leaving_member(project: &ProjectName, name: &ImageName, digest: &Digest) -> String {
+    format!("{project} {name} {digest}")
+}
+pub(crate) fn retention_policy(project: &ProjectName) -> String {
+    format!("retentionpolicy:{project}")
+}
+/// That an image's owner was told of its removal.
+pub(crate) fn removal_notice(project: &ProjectName, image: &ImageRef) -> String {
+    format!("removalnotice:{project}:{image}")
 }
 /// Image references that unfinished jobs of a project will write.
 pub(crate) fn saving_of_project(project: &ProjectName) -> String {

@@ -11,12 +11,15 @@ mod images;
 mod nodes;
 mod people;
 mod placing;
+mod purging;
+mod retaining;
 mod retrying;
 mod running;
 mod scheduling;
 mod submitting;
 mod surveying;
 mod telling;
+mod undoing;
 mod usage;
 mod waiting;
 mod waking;
@@ -207,6 +210,28 @@ const CLAUSES: &[Clause] = clauses![
         a_save_repeated_changes_no_history,
         digests_that_something_needs_are_known,
         images_are_listed_by_page_and_pinned;
+    undoing:
+        a_deleted_image_is_in_no_list_and_comes_back,
+        what_was_overwritten_comes_back_and_so_does_what_it_replaces,
+        a_save_under_a_deleted_tag_overwrites_it,
+        a_restore_is_refused_with_the_reason,
+        of_many_restores_at_once_one_counts,
+        what_can_be_restored_is_listed_by_page;
+    purging:
+        what_is_over_its_grace_is_purged_once,
+        what_another_tag_or_an_undo_needs_is_not_purged,
+        what_a_container_needs_is_kept_until_it_is_gone,
+        a_save_of_what_is_being_purged_waits,
+        a_purge_that_failed_is_started_again,
+        without_undo_a_deletion_removes_the_content_itself,
+        what_falls_out_of_a_tags_history_is_purged;
+    retaining:
+        a_policy_is_kept_until_it_lets_nothing_go,
+        notice_is_given_once_and_then_the_image_goes,
+        a_notice_goes_with_its_reason,
+        what_a_container_needs_or_a_job_has_stays,
+        of_many_schedulers_one_removes,
+        a_preview_says_what_happens_and_changes_nothing;
     people:
         users_and_projects_are_made_once,
         members_come_and_go,

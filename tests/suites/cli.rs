@@ -225,7 +225,21 @@ async fn saves_and_images(system: &System) -> Result<()> {
     assert_eq!(json(system, &["images", "pin", "base:v1", "--off"]).await?["pinned"], false);
     fails(system, &["images", "restore", "base:v1"], 1, &["nothing to restore"]).await?;
     says(system, &["images", "delete", "base:v1", "--yes", "--wait"], &["deleted image base:v1"]).await?;
-    fails(system, &["images", "show", "base:v1"], 1, &["base:v1", "hint: "]).await
+    fails(system, &["images", "show", "base:v1"], 1, &["base:v1", "hint: "]).await?;
+    let restorable = ["IMAGE", "base:v1", "deleted", "images restore base:v1"];
+    says(system, &["images", "--restorable"], &restorable).await?;
+    assert_eq!(json(system, &["images", "--restorable"]).await?[0]["deleted_by"], "admin");
+    says(system, &["images", "restore", "base:v1"], &["base:v1 is there again", "sha256:"]).await?;
+    says(system, &["images"], &["base:v1", "base:v2"]).await?;
+    says(system, &["policy", "retention"], &["No image of project default is removed"]).await?;
+    fails(system, &["policy", "retention", "set"], 2, &["--keep-last", "--unused-days"]).await?;
+    fails(system, &["policy", "retention", "set", "--unused-days", "1"], 2, &["unused_days is between"])
+        .await?;
+    says(system, &["policy", "retention", "set", "--keep-last", "1"], &["1 of each name"]).await?;
+    let preview = ["IMAGE", "base:v1", "enough newer", "stays", "1 of 2 go"];
+    says(system, &["policy", "retention", "preview"], &preview).await?;
+    assert_eq!(json(system, &["policy", "retention", "off"]).await?["keep_last"], Value::Null);
+    Ok(())
 }
 
 async fn jobs(system: &System) -> Result<()> {

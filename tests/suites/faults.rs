@@ -29,6 +29,11 @@ pub(crate) fn options(pair: Pair) -> Options {
         .engine_arg("--max-download-attempts=1")
 }
 
+/// The same where what is deleted is removed from the registry at once, by the very job that deletes it.
+pub(crate) fn without_undo(options: Options) -> Options {
+    options.env("MOTHBALL_RETENTION__UNDO", "0s")
+}
+
 /// The same with nodes that save by Docker commit and push, and launch by pull.
 pub(crate) fn by_engine(options: Options) -> Options {
     options.env("MOTHBALL_WORKER__SNAPSHOT", "engine")

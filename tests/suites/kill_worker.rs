@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::faults::{
     At, SOON, Way, assert_clean, by_engine, digest_of_tag, events, give_up, is_frozen, launch, options,
-    proxy, save, saved_note, wait_thawed, write,
+    proxy, save, saved_note, wait_thawed, without_undo, write,
 };
 
 /// A job to be disturbed.
@@ -28,6 +28,10 @@ enum Work {
     LaunchSaved,
     Delete,
     DeleteImage,
+    /// The tag is set back on what it named before.
+    Restore,
+    /// What a tag named before goes from the registry.
+    Purge,
 }
 
 /// On which side of the effect the worker dies.
@@ -103,7 +107,7 @@ const SAVES_THEN_DELETES: [Case; 9] = [
 ];
 
 #[rustfmt::skip]
-const OTHERS: [Case; 13] = [
+const OTHERS: [Case; 15] = [
     case("restore",     Work::LaunchSaved, Side::Before, At::registry("GET", "/manifests/sha256:")),
     case("restore",     Work::LaunchSaved, Side::After,  At::docker("POST", "/containers/create?")).seen_through(),
     case("restore",     Work::LaunchSaved, Side::Before, At::docker("POST", "/containers/create?").then("GET", "/json")).seen_through(),
@@ -117,6 +121,15 @@ const OTHERS: [Case; 13] = [
     case("remove",      Work::Delete, Side::After,  At::docker("DELETE", "/containers/{id}")).seen_through(),
     case("manifest",    Work::DeleteImage, Side::Before, At::registry("DELETE", "/manifests/sha256:")).seen_through(),
     case("manifest",    Work::DeleteImage, Side::After,  At::registry("DELETE", "/manifests/sha256:")).seen_through(),
+    case("manifest",    Work::Purge, Side::Before, At::registry("DELETE", "/manifests/sha256:")).seen_through(),
+    case("manifest",    Work::Purge, Side::After,  At::registry("DELETE", "/manifests/sha256:")).seen_through(),
+];
+
+/// Where there is something to restore.
+#[rustfmt::skip]
+const RESTORES: [Case; 2] = [
+    case("tag",         Work::Restore, Side::Before, At::registry("PUT", "/manifests/{tag}")).seen_through(),
+    case("tag",         Work::Restore, Side::After,  At::registry("PUT", "/manifests/{tag}")).seen_through(),
 ];
 
 /// What is different where Docker commits, pushes and pulls.
@@ -132,7 +145,7 @@ const BY_ENGINE: [Case; 6] = [
 
 /// Failures that this suite injects on each pair: every row by `kill -9`, most by SIGTERM, and the two at the end.
 pub(crate) fn cases() -> usize {
-    let rows = || SAVES.iter().chain(&SAVES_THEN_DELETES).chain(&OTHERS).chain(&BY_ENGINE);
+    let rows = || SAVES.iter().chain(&SAVES_THEN_DELETES).chain(&OTHERS).chain(&RESTORES).chain(&BY_ENGINE);
     rows().count() + rows().filter(|case| case.is_for(End::Term)).count() + 2
 }
 
@@ -158,7 +171,8 @@ async fn killed_in_each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
 }
 
 async fn killed_in_each_step_of_other_jobs(pair: Pair) -> Result<()> {
-    each(options(pair), &OTHERS, End::Kill).await
+    each(without_undo(options(pair)), &OTHERS, End::Kill).await?;
+    each(options(pair), &RESTORES, End::Kill).await
 }
 
 async fn stopped_in_each_step_of_a_save(pair: Pair) -> Result<()> {
@@ -170,7 +184,8 @@ async fn stopped_in_each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
 }
 
 async fn stopped_in_each_step_of_other_jobs(pair: Pair) -> Result<()> {
-    each(options(pair), &OTHERS, End::Term).await
+    each(without_undo(options(pair)), &OTHERS, End::Term).await?;
+    each(options(pair), &RESTORES, End::Term).await
 }
 
 async fn killed_where_docker_engine_saves(pair: Pair) -> Result<()> {
@@ -208,6 +223,8 @@ struct Subject {
     container: String,
     docker_id: String,
     tag: String,
+    /// What the tag named first, where it was overwritten.
+    first: String,
 }
 
 async fn disturb(system: &mut System, case: &Case, end: End, name: &str) -> Result<()> {
@@ -255,8 +272,34 @@ async fn prepare(system: &System, api: &Api, work: Work, name: &str) -> Result<S
             let job = save(api, &container, &subject.tag, "delete").await?;
             api.wait_success(&job, JOB_LIMIT).await?;
         }
+        Work::Restore | Work::Purge => {
+            (subject.container, subject.docker_id) = launch(system, name).await?;
+            subject.first = saved_again(system, api, &subject).await?;
+            if work == Work::Restore {
+                saved_again(system, api, &subject).await?;
+            }
+        }
     }
     Ok(subject)
+}
+
+/// Saves a container under its tag, and writes into it; what the tag names then.
+async fn saved_again(system: &System, api: &Api, subject: &Subject) -> Result<String> {
+    let job = save(api, &subject.container, &subject.tag, "keep").await?;
+    api.wait_success(&job, JOB_LIMIT).await?;
+    write(system, &subject.docker_id, "more").await?;
+    digest_of_tag(system, &subject.tag).await?.context("the tag names nothing")
+}
+
+/// The newest job of this kind, once there is one about the image.
+async fn job_of(api: &Api, kind: &str, image: &str) -> Result<String> {
+    let job = eventually(SOON, "the job", async || {
+        let path = format!("/v1/jobs?all=true&kind={kind}");
+        let list = api.get(&path).await.ok()?.json;
+        let is_it = |job: &&Value| job["image"] == image;
+        list["items"].as_array()?.iter().find(is_it)?["id"].as_str().map(str::to_owned)
+    });
+    job.await
 }
 
 async fn submit(api: &Api, work: Work, subject: &Subject) -> Result<String> {
@@ -269,6 +312,16 @@ async fn submit(api: &Api, work: Work, subject: &Subject) -> Result<String> {
         Work::LaunchSaved => api.post("/v1/containers", &launch(&image)).await?.job_id(202),
         Work::Delete => api.delete(&format!("/v1/containers/{}", subject.container)).await?.job_id(202),
         Work::DeleteImage => api.delete(&format!("/v1/images/{image}")).await?.job_id(202),
+        Work::Restore => {
+            let asked = json!({"previous": true});
+            api.post(&format!("/v1/images/{image}/restore"), &asked).await?.expect(200)?;
+            job_of(api, "restore_image", &image).await
+        }
+        Work::Purge => {
+            let job = save(api, &subject.container, &subject.tag, "keep").await?;
+            api.wait_success(&job, JOB_LIMIT).await?;
+            job_of(api, "purge_image", &image).await
+        }
     }
 }
 
@@ -339,6 +392,15 @@ async fn judge(
         Work::DeleteImage => {
             ensure!(digest_of_tag(system, &subject.tag).await?.is_none(), "the image was not deleted");
             api.get(&format!("/v1/images/base:{}", subject.tag)).await?.problem(404)?;
+        }
+        Work::Restore => {
+            let (tag, first) = (digest_of_tag(system, &subject.tag).await?, Some(&subject.first));
+            ensure!(tag.as_ref() == first, "the tag is {tag:?}");
+            ensure!(saved_note(system, api, &format!("base:{}", subject.tag)).await? == subject.name);
+        }
+        Work::Purge => {
+            ensure!(digest_of_tag(system, &subject.first).await?.is_none(), "the content is still there");
+            ensure!(digest_of_tag(system, &subject.tag).await?.is_some(), "too much is gone");
         }
     }
     Ok(())

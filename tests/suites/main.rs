@@ -22,6 +22,7 @@ mod races;
 mod redis;
 mod registry_faults;
 mod registry_truth;
+mod retention;
 mod schedules;
 mod steps_twice;
 mod ten_rounds;

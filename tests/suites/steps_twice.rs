@@ -9,12 +9,13 @@ use anyhow::{Context as _, Result, ensure};
 use mothball_harness::http::Api;
 use mothball_harness::proxy::{Fault, Proxy};
 use mothball_harness::system::{BASE, JOB_LIMIT, Options, Pair, System};
+use mothball_harness::wait::eventually;
 use mothball_tests::flow::{self, Launched};
 use serde_json::{Value, json};
 
 use crate::faults::{
     At, Way, assert_clean, by_engine, digest_of_tag, events, launch, options, proxy, save, saved_note, tags,
-    write,
+    without_undo, write,
 };
 
 /// What happens to one request.
@@ -120,6 +121,14 @@ const DELETE_IMAGE: [Step; 3] = [
     step("remove manifest",       At::registry("DELETE", "/manifests/sha256:"),            1, 1),
 ];
 
+#[rustfmt::skip]
+const RESTORE: [Step; 2] = [
+    step("keep alive",            At::registry("PUT", "/manifests/_mothball-"),            1, 1),
+    step("tag",                   At::registry("PUT", "/manifests/{tag}"),                 1, 1),
+];
+
+const PURGE: [Step; 1] = [step("remove manifest", At::registry("DELETE", "/manifests/sha256:"), 1, 1)];
+
 const STOP: [Step; 1] = [step("stop", At::docker("POST", "/containers/{id}/stop"), 2, 2)];
 const START: [Step; 2] = [
     step("start", At::docker("POST", "/containers/{id}/start"), 2, 2),
@@ -128,16 +137,26 @@ const START: [Step; 2] = [
 
 /// Failures that these tables inject on one pair.
 pub(crate) fn cases() -> usize {
-    let rows = [&SAVE[..], &SAVE_THEN_DELETE, &LAUNCH, &LAUNCH_SAVED, &DELETE, &DELETE_IMAGE, &STOP, &START];
+    let deletions = [&DELETE[..], &DELETE_IMAGE, &RESTORE, &PURGE];
+    let others = [&SAVE[..], &SAVE_THEN_DELETE, &LAUNCH, &LAUNCH_SAVED, &STOP, &START];
+    let rows = others.iter().chain(&deletions);
     let by_engine = [&SAVE_BY_ENGINE[..], &LAUNCH_BY_ENGINE];
-    2 * rows.iter().chain(&by_engine).map(|steps| steps.len()).sum::<usize>()
+    2 * rows.chain(&by_engine).map(|steps| steps.len()).sum::<usize>()
 }
 
-mothball_tests::on_both_pairs!(each_step_of_a_save, each_step_of_a_save_then_delete, each_step_of_other_jobs);
+mothball_tests::on_both_pairs!(
+    each_step_of_a_save,
+    each_step_of_a_save_then_delete,
+    each_step_of_other_jobs,
+    each_step_of_a_restore,
+    each_step_of_a_purge,
+);
 
 async fn start(options: Options) -> Result<System> {
-    // One report at the start and no more: a request of the heartbeat must not meet what is meant for a job.
+    // One report at the start and no more: a request of the heartbeat, or of the looks at what containers use, must not
+    // meet what is meant for a job.
     let options = options
+        .env("MOTHBALL_WORKER__USAGE_INTERVAL", "20m")
         .env("MOTHBALL_WORKER__HEARTBEAT", "20m")
         .env("MOTHBALL_WORKER__ALIVE_WITHIN", "1h")
         .env("MOTHBALL_WORKER__CONCURRENCY", "1");
@@ -206,7 +225,7 @@ async fn each_step_of_a_save_then_delete(pair: Pair) -> Result<()> {
 }
 
 async fn each_step_of_other_jobs(pair: Pair) -> Result<()> {
-    let system = start(options(pair)).await?;
+    let system = start(without_undo(options(pair))).await?;
     let api = system.operator()?;
     for_each(&LAUNCH, async |number, step, upset| {
         let ready = arrange(&system, step, upset, "", "")?;
@@ -256,6 +275,68 @@ async fn each_step_of_other_jobs(pair: Pair) -> Result<()> {
     })
     .await?;
     assert_clean(&system).await
+}
+
+async fn each_step_of_a_restore(pair: Pair) -> Result<()> {
+    let system = start(options(pair)).await?;
+    let api = system.operator()?;
+    let source = launch(&system, "source").await?;
+    for_each(&RESTORE, async |number, step, upset| {
+        let tag = format!("r{number}-{upset:?}").to_lowercase();
+        let first = overwritten(&system, &api, &source, &tag).await?;
+        let ready = arrange(&system, step, upset, "", &tag)?;
+        let asked = json!({"previous": true});
+        api.post(&format!("/v1/images/base:{tag}/restore"), &asked).await?.expect(200)?;
+        ready.end(&api, &newest(&api, "restore_image", &tag).await?).await?;
+        same("the tag", digest_of_tag(&system, &tag).await?, Some(first.clone()))?;
+        let image = api.get(&format!("/v1/images/base:{tag}")).await?.expect(200)?;
+        same("the image", image["digest"].as_str(), Some(first.as_str()))
+    })
+    .await?;
+    assert_clean(&system).await
+}
+
+async fn each_step_of_a_purge(pair: Pair) -> Result<()> {
+    let system = start(without_undo(options(pair))).await?;
+    let api = system.operator()?;
+    let source = launch(&system, "source").await?;
+    for_each(&PURGE, async |number, step, upset| {
+        let tag = format!("p{number}-{upset:?}").to_lowercase();
+        let ready = arrange(&system, step, upset, "", "")?;
+        let first = overwritten(&system, &api, &source, &tag).await?;
+        ready.end(&api, &newest(&api, "purge_image", &tag).await?).await?;
+        same("the content", digest_of_tag(&system, &first).await?, None)?;
+        let image = api.get(&format!("/v1/images/base:{tag}")).await?.expect(200)?;
+        same("the image", digest_of_tag(&system, &tag).await?.as_deref(), image["digest"].as_str())
+    })
+    .await?;
+    assert_clean(&system).await
+}
+
+/// Saves a container twice under this tag; what the tag named first.
+async fn overwritten(
+    system: &System,
+    api: &Api,
+    (container, docker_id): &(String, String),
+    tag: &str,
+) -> Result<String> {
+    let job = save(api, container, tag, "keep").await?;
+    let first = api.wait_success(&job, JOB_LIMIT).await?;
+    write(system, docker_id, tag).await?;
+    let job = save(api, container, tag, "keep").await?;
+    api.wait_success(&job, JOB_LIMIT).await?;
+    first["digest"].as_str().map(str::to_owned).context("the job has no digest")
+}
+
+/// The newest job of this kind about this tag, once there is one.
+async fn newest(api: &Api, kind: &str, tag: &str) -> Result<String> {
+    let image = format!("base:{tag}");
+    let job = eventually(JOB_LIMIT, "the job", async || {
+        let list = api.get(&format!("/v1/jobs?all=true&kind={kind}")).await.ok()?.json;
+        let is_it = |job: &&Value| job["image"] == image.as_str();
+        list["items"].as_array()?.iter().find(is_it)?["id"].as_str().map(str::to_owned)
+    });
+    job.await
 }
 
 /// Launches what was saved of a container, once for each step and way to be upset.

@@ -7,7 +7,7 @@ use crate::settings::Parts;
 use mothball_domain::container::Container;
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_domain::job::{Checkpoint, Job, Progress, Step};
-use mothball_store::{Checkpointed, ImageDraft, Renewal, StoreError};
+use mothball_store::{Checkpointed, ImageDraft, Recorded, Renewal, StoreError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -104,7 +104,8 @@ impl Attempt {
         self.write(&Write::Checkpoint(self.checkpointed())).await
     }
 
-    /// Writes the record of the proven image.
+    /// Writes the record of the proven image. Fails as transient where the same content is just being removed from the
+    /// registry: the proof counts no more.
     pub(crate) async fn record_image(&mut self, draft: &ImageDraft) -> Result<(), Halt> {
         self.write(&Write::Image(draft)).await
     }
@@ -198,7 +199,15 @@ impl Attempt {
         loop {
             let written = match what {
                 Write::Checkpoint(checkpointed) => store.checkpoint(id, fence, checkpointed).await,
-                Write::Image(draft) => store.record_image(id, fence, draft).await,
+                Write::Image(draft) => match store.record_image(id, fence, draft).await {
+                    Ok(Recorded::Held { cancel }) => Ok(Renewal::Held { cancel }),
+                    Ok(Recorded::Lost) => Ok(Renewal::Lost),
+                    Ok(Recorded::Leaving(other)) => {
+                        let why = format!("job {other} is removing the very same content from the registry");
+                        return Err(Failure::transient(FailureClass::Registry, why).into());
+                    }
+                    Err(error) => Err(error),
+                },
                 Write::Lease => store.renew(id, fence, self.parts.settings.lease, None).await,
             };
             match written {

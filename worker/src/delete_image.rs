@@ -1,18 +1,19 @@
-//! delete_image: take the tag away, and the manifest when nothing else needs it.
+//! delete_image: take the tag away. The content stays for as long as the image can be restored; where that is no time at
+//! all, it goes at once.
 
 use crate::attempt::Attempt;
 use crate::halt::Halt;
-use mothball_domain::failure::{Failure, FailureClass};
+use crate::purge_image::remove_content;
+use jiff::SignedDuration;
 use mothball_domain::image::{Digest, ImageRef, repository};
 use mothball_domain::job::Step;
-use mothball_image::{Deletion, Untag};
+use mothball_image::Untag;
 use mothball_store::Effect;
 
 /// Deletes an image whose tag had `digest` when that was asked for.
 pub(crate) async fn run(attempt: &mut Attempt, image: &ImageRef, digest: &Digest) -> Result<Effect, Halt> {
-    let (registry, store) = (attempt.parts.registry.clone(), attempt.parts.store.clone());
-    let project = attempt.job.project.clone();
-    let repo = repository(&project, &image.name);
+    let (registry, undo) = (attempt.parts.registry.clone(), attempt.parts.settings.undo);
+    let repo = repository(&attempt.job.project, &image.name);
     attempt.step(Step::Untag).await?;
     let current = attempt.until_stopped(registry.manifest_digest(&repo, image.tag.as_str())).await?;
     let untagged = if current.as_ref() == Some(digest) {
@@ -22,26 +23,17 @@ pub(crate) async fn run(attempt: &mut Attempt, image: &ImageRef, digest: &Digest
         // Somebody else's push has the tag now, or nobody: it is not ours to take away.
         Untag::AlreadyGone
     };
-
-    attempt.step(Step::RemoveManifest).await?;
-    let needed = store.digest_is_needed(&project, &image.name, digest, image).await.map_err(|e| {
-        Failure::transient(
-            FailureClass::Internal,
-            format!("the store cannot say whether the image is needed: {e}"),
-        )
-    })?;
-    attempt.confirm().await?.check()?;
-    if needed {
-        attempt.note("Another tag or a parked container needs the same content: it stays in the registry.");
-        if untagged == Untag::Unsupported {
-            attempt.note(
-                "This registry cannot remove a tag alone: the tag stays there, out of Mothball's lists.",
-            );
-        }
-    } else if registry.delete_manifest(&repo, digest).await? == Deletion::Unsupported {
-        attempt.note("This registry does not allow deletion: its operator must remove the content.");
+    let stays = if undo.is_zero() {
+        !remove_content(attempt, image, digest).await?
     } else {
-        attempt.note("The registry frees the space with its next garbage collection.");
+        let long = SignedDuration::try_from(undo).unwrap_or(SignedDuration::MAX);
+        attempt.note(format!("It can be restored for {long:#}; then its content goes from the registry."));
+        true
+    };
+    if stays && untagged == Untag::Unsupported {
+        attempt.note(
+            "This registry cannot remove a tag alone: the tag stays there, out of Mothball's lists, while the content does.",
+        );
     }
-    Ok(Effect::ImageRemoved)
+    Ok(Effect::ImageRemoved { undo })
 }

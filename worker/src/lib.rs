@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`consume`] | intake: a free slot, a wake-up, a claim, the acknowledgement |
 //! | [`run`](mod@run) | one job: lease kept, steps taken, outcome written |
-//! | [`snapshot`], [`delete`], [`launch`], [`delete_image`], [`power`] | the steps of each kind of job |
+//! | [`snapshot`], [`delete`], [`launch`], [`delete_image`], [`restore_image`], [`purge_image`], [`power`] | the steps of each kind of job |
 //! | [`survey`] | looks at containers before a save, beside the jobs |
 //! | [`freeze`], [`guard`], [`journal`] | freezing a container, and thawing it whatever happens |
 //! | [`uploads`] | what was begun in the registry, so that it is taken out of it again whatever happens |
@@ -36,7 +36,9 @@ mod metrics;
 mod node;
 mod observe;
 mod power;
+mod purge_image;
 mod reconcile;
+mod restore_image;
 mod run;
 mod settings;
 mod snapshot;

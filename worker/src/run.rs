@@ -6,7 +6,7 @@ use crate::lease::Keeper;
 use crate::lock::FileLock;
 use crate::node::NodeContext;
 use crate::settings::Parts;
-use crate::{delete, delete_image, launch, power, snapshot};
+use crate::{delete, delete_image, launch, power, purge_image, restore_image, snapshot};
 use mothball_domain::failure::{Failure, FailureClass};
 use mothball_domain::job::{Job, JobSpec};
 use mothball_store::{Effect, Outcome, Settled};
@@ -69,6 +69,8 @@ async fn take_steps(attempt: &mut Attempt) -> Result<Effect, Halt> {
         JobSpec::Delete => delete::run(attempt).await,
         JobSpec::Launch => launch::run(attempt).await,
         JobSpec::DeleteImage { image, digest } => delete_image::run(attempt, &image, &digest).await,
+        JobSpec::RestoreImage { image, digest } => restore_image::run(attempt, &image, &digest).await,
+        JobSpec::PurgeImage { image, digest } => purge_image::run(attempt, &image, &digest).await,
         JobSpec::Start => power::start(attempt).await,
         JobSpec::Stop => power::stop(attempt).await,
     };

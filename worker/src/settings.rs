@@ -67,6 +67,8 @@ pub struct Settings {
     pub currency: String,
     /// What keeping a gigabyte of an image for a month costs.
     pub storage_price: Decimal,
+    /// How long what is deleted or overwritten can be restored.
+    pub undo: Duration,
     /// The version, for the node's report.
     pub version: String,
 }

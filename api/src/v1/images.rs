@@ -1,5 +1,8 @@
 //! Custom images of a project.
 
+mod restore;
+
+use super::containers::flag;
 use super::docs::Refused;
 use super::page::PageQuery;
 use super::show;
@@ -16,6 +19,8 @@ use mothball_domain::image::ImageRef;
 use mothball_domain::job::JobSpec;
 use mothball_domain::people::{Action, Caller};
 use mothball_store::Target;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -24,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(list))
         .routes(routes!(show_one, delete))
         .routes(routes!(pin))
-        .routes(routes!(restore))
+        .merge(restore::routes())
 }
 
 async fn find(
@@ -55,22 +60,41 @@ async fn find_own(
     Ok(found)
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ImagesQuery {
+    /// Those of which something can be restored instead: images that were deleted (`deleted_at` says when), and images
+    /// whose tag named something else before (`previous`).
+    restorable: Option<String>,
+}
+
 /// Images of the project, by name and tag. All members see all of them.
 #[utoipa::path(
     get, path = "/v1/images", tag = "images",
-    params(("project" = Option<String>, Query, description = "The project"), PageQuery),
+    params(("project" = Option<String>, Query, description = "The project"), ImagesQuery, PageQuery),
     responses((status = 200, body = List<Image>), Refused)
 )]
 async fn list(
     State(app): State<App>,
     principal: Principal,
     NamedProject(named): NamedProject,
+    Query(filter): Query<ImagesQuery>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<List<Image>>, Problem> {
     let (_, project) = principal.choose_project(&app, named.as_deref()).await?;
     let after = page.cursor::<ImageRef>()?.map(|image| image.to_string());
-    let found = app.parts.store.images(&project.name, after.as_deref(), page.limit(&app)?).await?;
-    Ok(Json(List { items: found.items.iter().map(show::image).collect(), next_cursor: found.next }))
+    let (after, limit) = (after.as_deref(), page.limit(&app)?);
+    if flag("restorable", filter.restorable.as_deref())? {
+        let found = app.parts.store.restorable_images(&project.name, after, limit).await?;
+        let items = found.items.into_iter().map(show::restorable).collect();
+        return Ok(Json(List { items, next_cursor: found.next }));
+    }
+    let found = app.parts.store.images(&project.name, after, limit).await?;
+    let refs: Vec<ImageRef> = found.items.iter().map(|i| i.image.clone()).collect();
+    let mut notices = app.parts.store.removal_notices(&project.name, &refs).await?;
+    let shown =
+        |i: &image::Image| Image { removal: notices.remove(&i.image).map(Into::into), ..show::image(i) };
+    Ok(Json(List { items: found.items.iter().map(shown).collect(), next_cursor: found.next }))
 }
 
 /// One image.
@@ -86,10 +110,13 @@ async fn show_one(
     Path(which): Path<String>,
 ) -> Result<Json<Image>, Problem> {
     let (found, _) = find(&app, &principal, named.as_deref(), &which).await?;
-    Ok(Json(show::image(&found)))
+    let notices = app.parts.store.removal_notices(&found.project, std::slice::from_ref(&found.image)).await?;
+    let removal = notices.into_values().next().map(Into::into);
+    Ok(Json(Image { removal, ..show::image(&found) }))
 }
 
-/// Deletes an image. Layers and digests that other tags or parked containers need stay in the registry.
+/// Deletes an image. It can be restored for a while; then its content goes from the registry, except what other tags or
+/// parked containers need.
 #[utoipa::path(
     delete, path = "/v1/images/{image}", tag = "images",
     params(("image" = String, Path, description = "`name:tag`"), ("project" = Option<String>, Query, description = "The project")),
@@ -142,29 +169,4 @@ async fn pin(
     let detail = if asked.pinned { "pinned" } else { "unpinned" };
     submit::audit(&app, &principal, Some(&found.project), "image.pin", &subject, detail).await;
     Ok(Json(show::image(&changed)))
-}
-
-/// Brings back what the tag was before it was last overwritten.
-#[utoipa::path(
-    post, path = "/v1/images/{image}/restore", tag = "images",
-    params(("image" = String, Path, description = "`name:tag`"), ("project" = Option<String>, Query, description = "The project")),
-    responses((status = 200, body = Image), Refused)
-)]
-async fn restore(
-    State(app): State<App>,
-    principal: Principal,
-    NamedProject(named): NamedProject,
-    Path(which): Path<String>,
-) -> Result<Json<Image>, Problem> {
-    let found = find_own(&app, &principal, named.as_deref(), &which).await?;
-    let Some(before) = found.previous.first() else {
-        let why = format!("image {} was never overwritten: there is nothing to restore", found.image);
-        return Err(Problem::new(Code::NotNow, why));
-    };
-    let why = format!(
-        "image {} was {} before, but restoring is not possible in this version",
-        found.image, before.digest
-    );
-    Err(Problem::new(Code::NotImplemented, why)
-        .with_hint("Pull the earlier digest from the registry meanwhile."))
 }

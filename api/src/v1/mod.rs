@@ -25,6 +25,7 @@ mod park;
 mod parking;
 mod preflight;
 mod projects;
+mod retention;
 mod schedules;
 pub(crate) mod show;
 mod snapshots;
@@ -60,6 +61,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(catalog::routes())
         .merge(costs::routes())
         .merge(parking::routes())
+        .merge(retention::routes())
         .merge(schedules::routes())
         .merge(webhooks::routes())
         .merge(deliveries::routes())

@@ -11,6 +11,7 @@ use mothball_domain::job::{Job, JobSpec};
 use mothball_domain::people::{ApiKey, AuditEntry};
 use mothball_domain::state::JobState;
 use mothball_domain::usage::Look;
+use mothball_store::Restorable;
 use std::collections::BTreeMap;
 
 /// A job.
@@ -42,7 +43,9 @@ fn job_with(job: &Job, container: Option<&Container>) -> views::Job {
     // A manifest that is not proven yet is nobody's to rely on.
     let proven = job.checkpoint.verified || job.state == JobState::Succeeded;
     let digest = match &job.spec {
-        JobSpec::DeleteImage { digest, .. } => Some(digest.to_string()),
+        JobSpec::DeleteImage { digest, .. }
+        | JobSpec::RestoreImage { digest, .. }
+        | JobSpec::PurgeImage { digest, .. } => Some(digest.to_string()),
         JobSpec::Snapshot { .. } if proven => job.checkpoint.manifest.as_ref().map(ToString::to_string),
         JobSpec::Launch => container.and_then(|c| launched_digest(job, c)),
         _ => None,
@@ -213,8 +216,28 @@ pub(crate) fn image(image: &Image) -> views::Image {
                 digest: p.digest.to_string(),
                 size_bytes: p.size_bytes,
                 replaced_at: p.replaced_at,
+                restorable_until: p.until,
             })
             .collect(),
+        removal: None,
+        deleted_at: None,
+        deleted_by: None,
+        deleted_because: None,
+        restorable_until: None,
+    }
+}
+
+/// A tag of which something can be restored.
+pub(crate) fn restorable(found: Restorable) -> views::Image {
+    match found {
+        Restorable::Overwritten(found) => image(&found),
+        Restorable::Deleted(deleted) => views::Image {
+            deleted_at: Some(deleted.deleted_at),
+            deleted_by: Some(deleted.by.to_string()),
+            deleted_because: Some(deleted.why.as_str().to_owned()),
+            restorable_until: Some(deleted.until),
+            ..image(&deleted.image)
+        },
     }
 }
 

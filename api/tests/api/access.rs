@@ -35,6 +35,7 @@ fn table() -> Vec<Row> {
     let i = "/v1/images/{image}";
     let n = "/v1/nodes/{node}";
     let policy = "/v1/policies/{project}/parking";
+    let retention = "/v1/policies/{project}/retention";
     let s = "/v1/schedules/{schedule}";
     let w = "/v1/webhooks/{webhook}";
     let told = "/v1/users/{user}/notifications";
@@ -72,6 +73,7 @@ fn table() -> Vec<Row> {
         ("POST", "/v1/jobs/{job}/cancel", "/v1/jobs/JOB/cancel", none(), job),
         ("POST", "/v1/jobs/{job}/retry", "/v1/jobs/JOB/retry", none(), job),
         ("GET", "/v1/images", "/v1/images?project=default", none(), project),
+        ("GET", "/v1/images", "/v1/images?restorable=true&project=default", none(), project),
         ("GET", i, "/v1/images/base:v1?project=default", none(), project),
         ("DELETE", i, "/v1/images/base:v1?project=default", none(), owner),
         ("POST", leak("/v1/images/{image}/pin"), "/v1/images/base:v1/pin?project=default", none(), owner),
@@ -145,6 +147,16 @@ fn table() -> Vec<Row> {
             "GET",
             leak("/v1/policies/{project}/parking/preview"),
             "/v1/policies/default/parking/preview",
+            none(),
+            project,
+        ),
+        ("GET", retention, "/v1/policies/default/retention", none(), project),
+        ("PUT", retention, "/v1/policies/default/retention", json!({"keep_last": 3}), admins),
+        ("DELETE", retention, "/v1/policies/default/retention", none(), admins),
+        (
+            "GET",
+            leak("/v1/policies/{project}/retention/preview"),
+            "/v1/policies/default/retention/preview",
             none(),
             project,
         ),

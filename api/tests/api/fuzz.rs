@@ -184,6 +184,8 @@ fn any_body_on_the_calls_that_take_one() {
         ("POST", "/v1/containers/box/wake"),
         ("POST", "/v1/nodes/n1/adopt"),
         ("POST", "/v1/images/base:v1/pin"),
+        ("POST", "/v1/images/base:v1/restore"),
+        ("PUT", "/v1/policies/default/retention"),
         ("POST", "/v1/projects"),
         ("PATCH", "/v1/projects/default"),
         ("PUT", "/v1/projects/default/members/bob"),

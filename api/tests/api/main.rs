@@ -13,5 +13,6 @@ mod openapi;
 mod paging;
 mod preflight;
 mod refusals;
+mod retention;
 mod schedules;
 mod world;

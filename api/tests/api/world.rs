@@ -81,6 +81,8 @@ pub(crate) struct World {
 }
 
 pub(crate) const NODE: &str = "n1";
+/// How long what is deleted or overwritten can be restored.
+const UNDO: Duration = Duration::from_hours(72);
 
 fn name<T: std::str::FromStr>(text: &str) -> T
 where
@@ -116,6 +118,9 @@ fn settings() -> Settings {
         seen_within: Duration::from_hours(1),
         policy_bounds: mothball_domain::policy::PolicyBounds::default(),
         reach: mothball_domain::notice::reach::Reach::default(),
+        retention_bounds: mothball_domain::retention::RetentionBounds::default(),
+        notice: Duration::from_hours(72),
+        undo: UNDO,
         support_contact: Some("help@example".into()),
         health: true,
         limits: Limits {
@@ -268,7 +273,9 @@ impl World {
             }
             JobSpec::Stop => Effect::Stopped,
             JobSpec::Delete => Effect::Removed,
-            JobSpec::DeleteImage { .. } => Effect::ImageRemoved,
+            JobSpec::DeleteImage { .. } => Effect::ImageRemoved { undo: UNDO },
+            JobSpec::RestoreImage { .. } => Effect::None,
+            JobSpec::PurgeImage { .. } => Effect::ContentRemoved,
             JobSpec::Snapshot { then, .. } => {
                 let digest = Digest::from_sha256(*blake(id).first_chunk().unwrap());
                 let checkpoint = Checkpoint {
@@ -282,8 +289,15 @@ impl World {
                 store.checkpoint(id, job.fence, &written).await.unwrap();
                 let reference = format!("host/default/base@{digest}");
                 let storage_price = "1.825".parse().unwrap();
-                let draft =
-                    ImageDraft { digest, size_bytes: 1234, storage_price, layers: 3, reference, base: None };
+                let draft = ImageDraft {
+                    digest,
+                    size_bytes: 1234,
+                    storage_price,
+                    layers: 3,
+                    reference,
+                    base: None,
+                    undo: UNDO,
+                };
                 store.record_image(id, job.fence, &draft).await.unwrap();
                 if then.removes() { Effect::Removed } else { Effect::None }
             }

@@ -6,9 +6,9 @@ use crate::context::{Context, ago, local};
 use crate::exit::Fail;
 use crate::output::{self, human};
 use clap::{Args, Subcommand};
-use mothball_api::v1::views::{CatalogImage, FlavorView, Image, Job, PinRequest};
+use jiff::Timestamp;
+use mothball_api::v1::views::{CatalogImage, FlavorView, Image, Job, PinRequest, RestoreRequest};
 use mothball_domain::size::ByteSize;
-use serde_json::json;
 
 /// Most images that are listed.
 const LIST_MAX: usize = 10_000;
@@ -27,6 +27,9 @@ struct ListArgs {
     /// The base images that the platform offers, instead of the project's own.
     #[arg(long)]
     catalog: bool,
+    /// What can be restored, instead: images that were deleted, and what tags named before they were overwritten.
+    #[arg(long, conflicts_with = "catalog")]
+    restorable: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,11 +50,17 @@ enum ImagesCommand {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Brings back what a tag was before it was overwritten.
+    /// Brings back an image that was deleted, or what a tag named before it was overwritten.
     Restore {
         /// NAME:TAG
         #[arg(value_name = "I")]
         image: String,
+        /// Sets the tag back on what it named before it was last overwritten; what it names now can be restored then.
+        #[arg(long)]
+        previous: bool,
+        /// Sets the tag back on this digest, which it named before.
+        #[arg(long, value_name = "DIGEST", conflicts_with = "previous")]
+        to: Option<String>,
     },
     /// Keeps clean-up away from an image.
     Pin {
@@ -73,9 +82,10 @@ pub(crate) async fn run(args: ImagesArgs, cx: &Context) -> Result<(), Fail> {
             cx.show(&image, show)
         }
         Some(ImagesCommand::Delete { images, wait }) => delete(images, wait, cx).await,
-        Some(ImagesCommand::Restore { image }) => {
-            let image: Image = cx.client()?.post(&["images", &image, "restore"], &json!({})).await?;
-            cx.show(&image, |i| format!("{}:{} is {} again", i.name, i.tag, i.digest))
+        Some(ImagesCommand::Restore { image, previous, to }) => {
+            let asked = RestoreRequest { previous, digest: to };
+            let image: Image = cx.client()?.post(&["images", &image, "restore"], &asked).await?;
+            cx.show(&image, |i| format!("{}:{} is there again: {}", i.name, i.tag, i.digest))
         }
         Some(ImagesCommand::Pin { image, off }) => {
             let image: Image =
@@ -98,11 +108,53 @@ async fn list(args: ListArgs, cx: &Context) -> Result<(), Fail> {
             output::table(&["name", "type", "image"], all.iter().map(row))
         });
     }
+    if args.restorable {
+        let images: Vec<Image> =
+            client.list(&["images"], &[("restorable", "true".to_owned())], LIST_MAX).await?;
+        return cx.show(&images, |all| {
+            if all.is_empty() {
+                return "Nothing can be restored.".to_owned();
+            }
+            let header = ["image", "was", "size", "gone", "because", "until", "bring it back by"];
+            output::table(&header, all.iter().flat_map(restorable))
+        });
+    }
     let images: Vec<Image> = client.list(&["images"], &[], LIST_MAX).await?;
     cx.show(&images, |all| {
-        let header = ["image", "size", "layers", "saved by", "updated", "last used", "pinned", "project"];
+        let header = ["image", "size", "layers", "saved by", "updated", "last used", "stays", "project"];
         output::table(&header, all.iter().map(row))
     })
+}
+
+/// A row for each thing that can be brought back of a tag.
+fn restorable(i: &Image) -> Vec<Vec<String>> {
+    let name = format!("{}:{}", i.name, i.tag);
+    let until = |at: Option<Timestamp>| at.map_or_else(|| "for ever".to_owned(), local);
+    let row = |digest: &str, size, gone, because: &str, at, command| {
+        let because = because.to_owned();
+        vec![name.clone(), digest.to_owned(), human::bytes(size), ago(gone), because, until(at), command]
+    };
+    let mut rows = Vec::new();
+    if let Some(at) = i.deleted_at {
+        let because = i.deleted_because.as_deref().unwrap_or_default();
+        let command = format!("images restore {name}");
+        rows.push(row(&i.digest, i.size_bytes, at, because, i.restorable_until, command));
+    }
+    rows.extend(i.previous.iter().enumerate().map(|(index, p)| {
+        let how = if index == 0 { "--previous".to_owned() } else { format!("--to {}", p.digest) };
+        let command = format!("images restore {name} {how}");
+        row(&p.digest, p.size_bytes, p.replaced_at, "overwritten", p.restorable_until, command)
+    }));
+    rows
+}
+
+/// How long an image stays, for a column.
+fn stays(i: &Image) -> String {
+    match (&i.removal, i.pinned) {
+        (_, true) => "pinned".to_owned(),
+        (Some(removal), false) => format!("until {}", local(removal.remove_at)),
+        (None, false) => "-".to_owned(),
+    }
 }
 
 fn row(i: &Image) -> Vec<String> {
@@ -113,7 +165,7 @@ fn row(i: &Image) -> Vec<String> {
         i.created_by.clone(),
         ago(i.updated_at),
         i.last_used_at.map_or_else(|| "never".to_owned(), ago),
-        if i.pinned { "yes".to_owned() } else { "-".to_owned() },
+        stays(i),
         i.project.clone(),
     ]
 }
@@ -134,13 +186,21 @@ fn show(i: &Image) -> String {
         ("updated", local(i.updated_at)),
         ("last used", i.last_used_at.map(local).unwrap_or_default()),
         ("pinned", if i.pinned { "yes".to_owned() } else { String::new() }),
+        (
+            "goes",
+            i.removal
+                .as_ref()
+                .map(|r| format!("{}, because {}", local(r.remove_at), r.reason))
+                .unwrap_or_default(),
+        ),
     ]);
     if !i.previous.is_empty() {
         let rows = i.previous.iter().map(|p| {
-            vec![p.digest.clone(), human::bytes(p.size_bytes), format!("until {}", local(p.replaced_at))]
+            let until = p.restorable_until.map_or_else(|| "for ever".to_owned(), local);
+            vec![p.digest.clone(), human::bytes(p.size_bytes), local(p.replaced_at), until]
         });
         text.push_str("\n\n");
-        text.push_str(&output::table(&["was before", "size", ""], rows));
+        text.push_str(&output::table(&["was before", "size", "until", "restorable until"], rows));
     }
     text
 }

@@ -1,5 +1,7 @@
 //! `mothball policy`: what a project lets Mothball do by itself.
 
+mod retention;
+
 use super::containers::money;
 use crate::context::{Context, local};
 use crate::exit::Fail;
@@ -28,6 +30,8 @@ enum PolicyCommand {
     Off,
     /// Shows which containers would be warned of now, and what parking them would save.
     Preview,
+    /// Shows or sets which images of the project stay, and so which are removed without anybody asking.
+    Retention(retention::RetentionArgs),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +71,7 @@ pub(crate) async fn run(args: PolicyArgs, cx: &Context) -> Result<(), Fail> {
         PolicyCommand::Set(args) => set(policy(&args)?, cx).await,
         PolicyCommand::Off => set(ParkingPolicy::default(), cx).await,
         PolicyCommand::Preview => preview(cx).await,
+        PolicyCommand::Retention(args) => retention::run(args, cx).await,
     }
 }
 

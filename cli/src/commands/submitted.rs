@@ -127,6 +127,8 @@ fn done(job: &Job) -> String {
         (JobKind::Delete, _) => lines.push(format!("deleted {container}")),
         (JobKind::Launch, _) => lines.push(format!("{container} is ready")),
         (JobKind::DeleteImage, _) => lines.push(format!("deleted image {image}")),
+        (JobKind::RestoreImage, _) => lines.push(format!("the registry's tag follows image {image}")),
+        (JobKind::PurgeImage, _) => lines.push(format!("removed from the registry what image {image} was")),
         (JobKind::Start, _) => lines.push(format!("{container} runs")),
         (JobKind::Stop, _) => lines.push(format!("stopped {container}")),
     }

@@ -3,6 +3,7 @@
 use super::ConfigError;
 use super::settings::{Settings, SmtpTls};
 use mothball_domain::name::{NodeName, ProjectName, UserName};
+use mothball_domain::retention::{KEEP_LAST_MAX, UNUSED_DAYS_MAX};
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -146,6 +147,7 @@ fn times(s: &Settings) -> Result<(), ConfigError> {
         ("notifications.timeout", s.notifications.timeout),
         ("notifications.retry_first", s.notifications.retry_first),
         ("notifications.keep_for", s.notifications.keep_for),
+        ("retention.tick", s.retention.tick),
     ];
     if let Some((key, _)) = positive.into_iter().find(|(_, span)| span.0.is_zero()) {
         return Err(refuse(key, "it is 0", "write a time above 0, as in \"30s\""));
@@ -198,6 +200,8 @@ fn bounds(s: &Settings) -> Result<(), ConfigError> {
         ("api.rate_burst", u64::from(s.api.rate_burst), 1, 1_000_000),
         ("api.streams", u64::from(s.api.streams), 1, 100_000),
         ("api.streams_per_user", u64::from(s.api.streams_per_user), 1, 100_000),
+        ("retention.keep_last_min", u64::from(s.retention.keep_last_min), 1, KEEP_LAST_MAX.into()),
+        ("retention.unused_days_min", u64::from(s.retention.unused_days_min), 1, UNUSED_DAYS_MAX.into()),
         ("queue.len_max", u64::from(s.queue.len_max), 1, 10_000_000),
         ("api.body_max", s.api.body_max.0, 1024, 64 << 20),
     ] {

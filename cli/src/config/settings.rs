@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) jobs: Jobs,
     pub(crate) scheduler: Scheduler,
     pub(crate) policies: Policies,
+    pub(crate) retention: Retention,
     pub(crate) billing: Billing,
     pub(crate) notifications: Notifications,
     pub(crate) flavors: Vec<Flavor>,
@@ -205,6 +206,16 @@ pub(crate) struct Policies {
     pub(crate) grace_max: Span,
     pub(crate) lifetime_min: Span,
     pub(crate) idle_min: Span,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Retention {
+    pub(crate) undo: Span,
+    pub(crate) notice: Span,
+    pub(crate) tick: Span,
+    pub(crate) keep_last_min: u32,
+    pub(crate) unused_days_min: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

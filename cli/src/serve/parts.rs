@@ -8,6 +8,7 @@ use mothball_domain::notice::delivery::DeliveryRetry;
 use mothball_domain::notice::reach::Reach;
 use mothball_domain::notice::words;
 use mothball_domain::policy::PolicyBounds;
+use mothball_domain::retention::RetentionBounds;
 use mothball_domain::retry::RetryPolicy;
 use mothball_image::survey::SecretRules;
 use mothball_image::{Credentials, Registry, RegistrySettings};
@@ -141,6 +142,12 @@ pub(super) fn api(
             idle_seconds_min: settings.policies.idle_min.0.as_secs(),
         },
         reach: reach(settings),
+        retention_bounds: RetentionBounds {
+            keep_last_min: settings.retention.keep_last_min,
+            unused_days_min: settings.retention.unused_days_min,
+        },
+        notice: settings.retention.notice.0,
+        undo: settings.retention.undo.0,
         support_contact: settings.support_contact.clone(),
         health: settings.telemetry.listen.is_none(),
         limits: Limits {
@@ -179,6 +186,9 @@ pub(super) fn scheduler(settings: &Settings, shared: &Shared) -> Result<mothball
             reserved_images: settings.catalog.iter().map(|c| with_tag(&c.name)).collect(),
             policy_tick: settings.policies.tick.0,
             seen_within: seen_within(settings),
+            retention_tick: settings.retention.tick.0,
+            notice: settings.retention.notice.0,
+            undo: settings.retention.undo.0,
             keep_jobs_for: settings.jobs.keep_for.0,
             keep_audit_for: settings.jobs.audit_keep_for.0,
             keep_ledger_for: settings.billing.keep_for.0,
@@ -275,6 +285,7 @@ pub(super) fn worker(
             frozen_max: w.frozen_max.0,
             currency: settings.currency.clone(),
             storage_price: settings.billing.storage_price_per_gb_month,
+            undo: settings.retention.undo.0,
             version: VERSION.to_owned(),
         },
     })

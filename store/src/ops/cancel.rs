@@ -10,6 +10,7 @@ use mothball_domain::id::JobId;
 use mothball_domain::image::Image;
 use mothball_domain::job::{Checkpoint, Job, JobSpec};
 use mothball_domain::state::{JobState, Transition};
+use mothball_domain::undo::Leaving;
 use std::time::Duration;
 
 /// What came of a cancel.
@@ -132,13 +133,19 @@ async fn image_holder(tx: &mut Tx<'_>, job: &Job) -> Result<Option<Job>, StoreEr
 
 /// Why the image of a job does not allow it any more, in words.
 async fn image_refuses(tx: &mut Tx<'_>, job: &Job) -> Result<Option<String>, StoreError> {
-    if let JobSpec::DeleteImage { image, digest } = &job.spec {
+    if let JobSpec::DeleteImage { image, digest } | JobSpec::RestoreImage { image, digest } = &job.spec {
         let found: Option<Image> = tx.get(&keys::image(&job.project, image)).await?;
         return Ok(match found {
             Some(found) if found.digest == *digest => None,
             Some(_) => Some(format!("image {image} has been overwritten: make a new request instead")),
-            None => Some(format!("image {image} is gone: nothing is left to delete")),
+            None => Some(format!("image {image} is gone: nothing is left to do")),
         });
+    }
+    if let JobSpec::PurgeImage { image, digest } = &job.spec {
+        let found: Option<Leaving> = tx.get(&keys::leaving(&job.project, &image.name, digest)).await?;
+        let is_ours = found.is_some_and(|leaving| leaving.job == Some(job.id));
+        return Ok((!is_ours)
+            .then(|| "its content is gone, or somebody needs it, or another job removes it".to_owned()));
     }
     quota(tx, &job.project, &job.spec).await
 }

@@ -3,14 +3,15 @@
 use crate::db::Order;
 use crate::db::tx::Tx;
 use crate::ops::claim::held;
-use crate::ops::{records, transact};
-use crate::{Page, Renewal, Store, StoreError, keys};
-use mothball_domain::container::{Container, ContainerState, Source};
+use crate::ops::purge::{self, Reclaimed};
+use crate::ops::{records, transact, undo};
+use crate::{Page, Store, StoreError, keys};
 use mothball_domain::id::{Fence, JobId};
-use mothball_domain::image::{Digest, Image, ImageRef, PREVIOUS_MAX, PreviousDigest};
+use mothball_domain::image::{Digest, Image, ImageRef};
 use mothball_domain::job::Step;
-use mothball_domain::name::{ImageName, ProjectName};
+use mothball_domain::name::ProjectName;
 use rust_decimal::Decimal;
+use std::time::Duration;
 
 /// What a worker knows of an image that it has proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,20 +28,34 @@ pub struct ImageDraft {
     pub reference: String,
     /// The image that the container was launched from.
     pub base: Option<String>,
+    /// How long what it overwrites can be restored.
+    pub undo: Duration,
 }
 
-/// Most images of one name whose digests are compared before one is removed.
-const SAME_NAME_MAX: usize = 10_000;
+/// What came of recording an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is recorded; the job is the caller's, who is told whether it is to be stopped.
+    Held {
+        /// Whether the job's owner wants it stopped.
+        cancel: bool,
+    },
+    /// The caller does not hold the job any more: nothing was written.
+    Lost,
+    /// The very same content is just being removed from the registry by this job, or may have been after the caller's proof:
+    /// the image was not recorded. The caller brings the content again, and proves it again.
+    Leaving(JobId),
+}
 
 impl Store {
-    /// Writes the record of the image that job `id` has saved and proven, keeping the digest it overwrites for undo.
-    /// Atomic with the job's checkpoint; idempotent.
+    /// Writes the record of the image that job `id` has saved and proven, keeping for undo the digest that it overwrites, or
+    /// the deleted image whose tag it takes. Atomic with the job's checkpoint; idempotent.
     pub async fn record_image(
         &self,
         id: JobId,
         fence: Fence,
         draft: &ImageDraft,
-    ) -> Result<Renewal, StoreError> {
+    ) -> Result<Recorded, StoreError> {
         transact!(self, |tx| record_image(tx, id, fence, draft).await)
     }
 
@@ -71,44 +86,6 @@ impl Store {
     ) -> Result<Option<Image>, StoreError> {
         transact!(self, |tx| pin(tx, project, image, pinned).await)
     }
-
-    /// Whether a digest must stay in the registry though `except` no longer names it: another tag has it, some tag may
-    /// be rolled back to it, or a container was launched from it and may need it again.
-    pub async fn digest_is_needed(
-        &self,
-        project: &ProjectName,
-        name: &ImageName,
-        digest: &Digest,
-        except: &ImageRef,
-    ) -> Result<bool, StoreError> {
-        let mut tx = Tx::new(&self.db);
-        let members = tx.scan(&keys::images_of_name(project, name), SAME_NAME_MAX).await?;
-        let image_keys: Vec<String> = members.iter().map(|m| format!("image:{project}:{m}")).collect();
-        let images: Vec<Image> = tx.get_many(&image_keys).await?;
-        let named = |i: &Image| i.digest == *digest || i.previous.iter().any(|p| p.digest == *digest);
-        if images.iter().any(|i| i.image != *except && named(i)) {
-            return Ok(true);
-        }
-        let members = tx.scan(&keys::containers_of_project(project), SAME_NAME_MAX).await?;
-        let container_keys: Vec<String> = members
-            .iter()
-            .filter_map(|m| m.parse().ok())
-            .map(|n| keys::container(mothball_domain::id::ContainerId(n)))
-            .collect();
-        let containers: Vec<Container> = tx.get_many(&container_keys).await?;
-        Ok(containers.iter().any(|c| needs(c, digest, except)))
-    }
-}
-
-/// A parked container wakes from its image; one whose launch has not happened yet needs the digest it was given.
-fn needs(container: &Container, digest: &Digest, image: &ImageRef) -> bool {
-    let launches_from = matches!(&container.launch.source, Source::Custom { digest: d, .. } if d == digest);
-    match container.state {
-        ContainerState::Parked => container.parked_image.as_ref() == Some(image) || launches_from,
-        // A person may have a failed launch tried again.
-        ContainerState::Initializing | ContainerState::Error => launches_from,
-        _ => false,
-    }
 }
 
 async fn record_image(
@@ -116,18 +93,15 @@ async fn record_image(
     id: JobId,
     fence: Fence,
     draft: &ImageDraft,
-) -> Result<Renewal, StoreError> {
-    let Some(mut job) = held(tx, id, fence).await? else { return Ok(Renewal::Lost) };
+) -> Result<Recorded, StoreError> {
+    let Some(mut job) = held(tx, id, fence).await? else { return Ok(Recorded::Lost) };
     let now = tx.now().await?;
-    let Some(image) = job.spec.image().cloned() else { return Ok(Renewal::Lost) };
-    let before: Option<Image> = tx.get(&keys::image(&job.project, &image)).await?;
-    let mut previous = before.as_ref().map(|b| b.previous.clone()).unwrap_or_default();
-    if let Some(before) = before.as_ref().filter(|b| b.digest != draft.digest) {
-        let overwritten =
-            PreviousDigest { digest: before.digest.clone(), size_bytes: before.size_bytes, replaced_at: now };
-        previous.insert(0, overwritten);
-        previous.truncate(PREVIOUS_MAX);
+    let Some(image) = job.spec.image().cloned() else { return Ok(Recorded::Lost) };
+    if let Reclaimed::No(other) = purge::reclaim(tx, &job.project, &image.name, &draft.digest).await? {
+        return Ok(Recorded::Leaving(other));
     }
+    let before: Option<Image> = tx.get(&keys::image(&job.project, &image)).await?;
+    let previous = undo::overwrite(tx, &job.project, &image, before.as_ref(), draft).await?;
     let record = Image {
         project: job.project.clone(),
         image,
@@ -151,7 +125,7 @@ async fn record_image(
     job.step = Some(Step::Record);
     job.note_event(now, "recorded", format!("{} is {}", record.image, record.digest));
     tx.put(&keys::job(id), &job)?;
-    Ok(Renewal::Held { cancel: job.cancel_requested })
+    Ok(Recorded::Held { cancel: job.cancel_requested })
 }
 
 async fn pin(

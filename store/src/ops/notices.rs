@@ -11,7 +11,7 @@ use crate::{Store, StoreError, keys};
 use jiff::Timestamp;
 use mothball_domain::container::Container;
 use mothball_domain::id::{DeliveryId, NoticeId, WebhookId};
-use mothball_domain::job::{Job, JobSpec, Then};
+use mothball_domain::job::{Job, JobKind, JobSpec, Then};
 use mothball_domain::name::{ProjectName, UserName};
 use mothball_domain::notice::delivery::{Delivery, DeliveryState, Receiver};
 use mothball_domain::notice::preferences::Preferences;
@@ -95,6 +95,10 @@ pub(crate) async fn tell_end(
     job: &Job,
     container: Option<&Container>,
 ) -> Result<(), StoreError> {
+    // Nobody asked for it: it is what is left to do of a removal that was told of.
+    if job.kind() == JobKind::PurgeImage {
+        return Ok(());
+    }
     let news = News::Job {
         job: job.id,
         kind: job.kind(),

@@ -12,6 +12,7 @@ use mothball_domain::job::{Job, JobSpec};
 use mothball_domain::name::NodeName;
 use mothball_domain::node::Reservations;
 use mothball_domain::state::JobState;
+use mothball_domain::undo::DeletedImage;
 use std::collections::BTreeMap;
 
 /// Reads a job.
@@ -175,15 +176,50 @@ pub(crate) fn put_image(tx: &mut Tx<'_>, image: &Image) -> Result<(), StoreError
     let member = image.image.to_string();
     tx.add(keys::images_of_project(&image.project), &member, 0);
     tx.add(keys::images_of_name(&image.project, &image.image.name), &member, 0);
+    list_restorable(tx, image, image.previous.iter().map(|p| p.until));
     tx.put(&keys::image(&image.project, &image.image), image)
 }
 
-/// Takes an image's record and index entries away.
+/// Takes an image's record and index entries away, and the notice of its removal with it.
 pub(crate) fn remove_image(tx: &mut Tx<'_>, image: &Image) {
     let member = image.image.to_string();
     tx.remove(keys::images_of_project(&image.project), &member);
     tx.remove(keys::images_of_name(&image.project, &image.image.name), &member);
+    list_restorable(tx, image, std::iter::empty());
+    tx.delete(&keys::removal_notice(&image.project, &image.image));
     tx.delete(&keys::image(&image.project, &image.image));
+}
+
+/// Writes an image that was deleted and can be restored, with its index entries.
+pub(crate) fn put_deleted_image(tx: &mut Tx<'_>, deleted: &DeletedImage) -> Result<(), StoreError> {
+    let image = &deleted.image;
+    tx.add(keys::deleted_of_name(&image.project, &image.image.name), image.image.to_string(), 0);
+    let untils = image.previous.iter().map(|p| p.until).chain([Some(deleted.until)]);
+    list_restorable(tx, image, untils);
+    tx.put(&keys::deleted_image(&image.project, &image.image), deleted)
+}
+
+/// Takes the record and the index entries of a deleted image away.
+pub(crate) fn remove_deleted_image(tx: &mut Tx<'_>, image: &Image) {
+    tx.remove(keys::deleted_of_name(&image.project, &image.image.name), image.image.to_string());
+    list_restorable(tx, image, std::iter::empty());
+    tx.delete(&keys::deleted_image(&image.project, &image.image));
+}
+
+/// Lists a tag by what can be restored of it: each until then, or for ever.
+fn list_restorable(tx: &mut Tx<'_>, image: &Image, untils: impl Iterator<Item = Option<Timestamp>>) {
+    let untils: Vec<Option<Timestamp>> = untils.collect();
+    let (index, member) = (keys::undo_of_project(&image.project), image.image.to_string());
+    if untils.is_empty() {
+        tx.remove(index, member);
+    } else {
+        tx.add(index, member, 0);
+    }
+    let due = keys::undo_member(&image.project, &image.image);
+    match untils.into_iter().flatten().min() {
+        Some(first) => tx.add(keys::UNDO_DUE, due, first.as_millisecond()),
+        None => tx.remove(keys::UNDO_DUE, due),
+    }
 }
 
 /// Gives back a container's place and GPUs, and has the scheduler look at once at those that wait for room.

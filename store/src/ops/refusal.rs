@@ -22,7 +22,7 @@ pub(crate) fn allowed(spec: &JobSpec, state: ContainerState) -> bool {
         JobSpec::Start => state == ContainerState::Stopped,
         JobSpec::Stop => state == ContainerState::Ready,
         JobSpec::Launch => state == ContainerState::Parked,
-        JobSpec::DeleteImage { .. } => false,
+        JobSpec::DeleteImage { .. } | JobSpec::RestoreImage { .. } | JobSpec::PurgeImage { .. } => false,
     }
 }
 
@@ -56,13 +56,23 @@ impl Store {
     }
 }
 
-/// Why a save would pass the project's quota. Overwriting adds nothing; what is being saved counts as saved.
+/// Why a save would pass the project's quota. Overwriting adds nothing; what is being saved counts as saved; what can only be
+/// restored counts for nothing, because it goes by itself.
 pub(crate) async fn quota(
     tx: &mut Tx<'_>,
     project: &ProjectName,
     spec: &JobSpec,
 ) -> Result<Option<String>, StoreError> {
     let JobSpec::Snapshot { image, .. } = spec else { return Ok(None) };
+    quota_of_image(tx, project, image).await
+}
+
+/// Why one more image, or this one again, would pass the project's quota. It counts from here on.
+pub(crate) async fn quota_of_image(
+    tx: &mut Tx<'_>,
+    project: &ProjectName,
+    image: &ImageRef,
+) -> Result<Option<String>, StoreError> {
     let passed: u64 = tx.get(&keys::quota(project)).await?.unwrap_or(0);
     let Some((used, overwrites)) = used(tx, project, image).await? else { return Ok(None) };
     if used.refusal.is_none() && !overwrites {

@@ -3,7 +3,7 @@
 use crate::db::tx::Tx;
 use crate::ops::claim::held;
 use crate::ops::due::illegal;
-use crate::ops::{after, notices, records, transact};
+use crate::ops::{after, notices, purge, records, transact, undo};
 use crate::{Store, StoreError, keys};
 use jiff::Timestamp;
 use mothball_domain::billing::Stored;
@@ -13,6 +13,7 @@ use mothball_domain::id::{Fence, JobId};
 use mothball_domain::image::Image;
 use mothball_domain::job::{Job, JobSpec, Then};
 use mothball_domain::state::{JobState, Transition};
+use mothball_domain::undo::Gone;
 use rust_decimal::Decimal;
 use std::time::Duration;
 
@@ -50,8 +51,14 @@ pub enum Effect {
     Stopped,
     /// It is gone from its node.
     Removed,
-    /// The image is gone.
-    ImageRemoved,
+    /// The image is out of every list, and can be restored for so long; where that is no time at all, its content is gone
+    /// from the registry unless something needs it.
+    ImageRemoved {
+        /// How long.
+        undo: Duration,
+    },
+    /// The content that was to be purged is gone from the registry.
+    ContentRemoved,
 }
 
 /// What came of settling.
@@ -112,19 +119,21 @@ async fn succeed(tx: &mut Tx<'_>, job: &mut Job, now: Timestamp, effect: &Effect
     illegal(job.apply(Transition::Complete, now, "succeeded", ""))?;
     job.error = None;
     records::release_uniqueness(tx, job).await?;
-    if *effect == Effect::ImageRemoved
-        && let Some(image) = job.spec.image()
+    if let Effect::ImageRemoved { undo } = effect
+        && let JobSpec::DeleteImage { image, digest } = &job.spec
         && let Some(image) = tx.get::<Image>(&keys::image(&job.project, image)).await?
+        && image.digest == *digest
     {
-        records::remove_image(tx, &image);
+        undo::delete(tx, image, Gone::Deleted, &job.user, *undo).await?;
     }
+    purge::settled(tx, job, *effect != Effect::None).await?;
     let Some(before) = notices::container_of(tx, job).await? else {
         return notices::tell_success(tx, job, None, None).await;
     };
     let mut container = before.clone();
     container.job = None;
     match effect {
-        Effect::None | Effect::ImageRemoved => {}
+        Effect::None | Effect::ImageRemoved { .. } | Effect::ContentRemoved => {}
         Effect::Running { docker_id, ports } => {
             container.state = ContainerState::Ready;
             container.docker_id = Some(docker_id.clone());

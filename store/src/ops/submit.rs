@@ -234,7 +234,7 @@ fn new_job(s: &Submission, now: Timestamp) -> Job {
         project: s.project.clone(),
         node: None,
         container: None,
-        image: s.spec.image().map(ToString::to_string),
+        image: s.spec.about_image().map(ToString::to_string),
         flavor: None,
         schedule: s.schedule,
         state: JobState::Queued,

@@ -235,7 +235,7 @@ pub(crate) async fn deleting_an_image_removes_its_record(w: &World) -> Result<()
     w.saved(&container, "base:v1", 1).await?;
     let spec = JobSpec::DeleteImage { image: image("base:v1"), digest: digest(1) };
     let job = w.new_job(&request(spec, Target::Image)).await?;
-    w.ended(&job, Outcome::Succeeded(Effect::ImageRemoved)).await?;
+    w.ended(&job, Outcome::Succeeded(Effect::ImageRemoved { undo: LONG })).await?;
     ensure!(w.store.image(&project("p"), &image("base:v1")).await?.is_none());
     ensure!(w.store.images(&project("p"), None, 9).await?.items.is_empty());
     Ok(())

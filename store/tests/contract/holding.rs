@@ -6,7 +6,7 @@ use mothball_domain::failure::FailureClass;
 use mothball_domain::job::{Checkpoint, Job, JobSpec, Progress, Step, Then};
 use mothball_domain::state::JobState;
 use mothball_harness::wait::eventually;
-use mothball_store::{Attend, Checkpointed, Claim, Effect, Outcome, Renewal, Settled, Target};
+use mothball_store::{Attend, Checkpointed, Claim, Effect, Outcome, Recorded, Renewal, Settled, Target};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -57,7 +57,9 @@ pub(crate) async fn a_job_without_a_node_is_anybodys(w: &World) -> Result<()> {
     let job = w.new_job(&request(removal, Target::Image)).await?;
     ensure!(job.node.is_none() && w.attend(job.id).await? == Attend::Publish(None));
     match w.store.claim(job.id, &node_name("anywhere"), "first", LONG).await? {
-        Claim::Claimed(held) => w.settled(&held, Outcome::Succeeded(Effect::ImageRemoved)).await.map(drop),
+        Claim::Claimed(held) => {
+            w.settled(&held, Outcome::Succeeded(Effect::ImageRemoved { undo: LONG })).await.map(drop)
+        }
         other => bail!("{other:?}"),
     }
 }
@@ -110,7 +112,7 @@ pub(crate) async fn a_stale_fence_writes_nothing(w: &World) -> Result<()> {
     let before = w.job(job.id).await?;
     ensure!(w.store.renew(job.id, stale.fence, LONG, None).await? == Renewal::Lost);
     ensure!(w.store.checkpoint(job.id, stale.fence, &frozen()).await? == Renewal::Lost);
-    ensure!(w.store.record_image(job.id, stale.fence, &draft(9)).await? == Renewal::Lost);
+    ensure!(w.store.record_image(job.id, stale.fence, &draft(9)).await? == Recorded::Lost);
     for outcome in [
         Outcome::Succeeded(Effect::None),
         failed(permanent(), LONG),

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use mothball_domain::container::{Container, Source};
 use mothball_domain::image::Image;
 use mothball_domain::job::{JobSpec, Then};
-use mothball_store::{Effect, Outcome, Renewal, Target};
+use mothball_store::{Effect, Outcome, Recorded, Target};
 
 async fn ready(w: &World) -> Result<Container> {
     w.node("n1", 0).await?;
@@ -57,7 +57,7 @@ pub(crate) async fn a_save_repeated_changes_no_history(w: &World) -> Result<()> 
     let held = w.claimed(&job).await?;
     for _ in 0..3 {
         ensure!(
-            w.store.record_image(job.id, held.fence, &draft(2)).await? == Renewal::Held { cancel: false }
+            w.store.record_image(job.id, held.fence, &draft(2)).await? == Recorded::Held { cancel: false }
         );
     }
     w.settled(&held, Outcome::Succeeded(Effect::None)).await?;
@@ -70,7 +70,7 @@ pub(crate) async fn digests_that_something_needs_are_known(w: &World) -> Result<
     let container = ready(w).await?;
     let needed = async |number: u8, except: &str| {
         let (name, digest, except) = (image_name("base"), digest(number), image(except));
-        anyhow::Ok(w.store.digest_is_needed(&project("p"), &name, &digest, &except).await?)
+        anyhow::Ok(w.store.content_need(&project("p"), &name, &digest, Some(&except)).await?.is_some())
     };
     w.saved(&container, "base:v1", 1).await?;
     ensure!(!needed(1, "base:v1").await?);
@@ -84,7 +84,7 @@ pub(crate) async fn digests_that_something_needs_are_known(w: &World) -> Result<
 
     w.parked(&container, "base:parked").await?;
     w.saved(&w.launched("second", 0).await?, "base:unused", 4).await?;
-    ensure!(needed(9, "base:parked").await?, "a parked container wakes from it");
+    ensure!(needed(1, "base:parked").await?, "a parked container wakes from it");
     let source = Source::Custom { image: image("base:unused"), digest: digest(4), reference: "r".into() };
     let mut target = new_container("third", 0);
     if let Target::New(new) = &mut target {

@@ -134,8 +134,8 @@ pub(crate) async fn a_retry_of_an_image_deletion_needs_the_same_image(w: &World)
     retried(w, &job).await?;
     w.ended(&job, failed(permanent(), LONG)).await?;
     let other = w.new_job(&request(job.spec.clone(), Target::Image)).await?;
-    w.ended(&other, Outcome::Succeeded(Effect::ImageRemoved)).await?;
-    impossible(w, &job, "gone").await
+    w.ended(&other, Outcome::Succeeded(Effect::ImageRemoved { undo: LONG })).await?;
+    impossible(w, &job, "is gone").await
 }
 
 pub(crate) async fn a_retry_keeps_to_the_quota(w: &World) -> Result<()> {

@@ -157,7 +157,7 @@ pub(crate) async fn an_image_has_one_unfinished_job_and_a_refused_container_stay
         w.store.submit(&request(removal.spec.clone(), Target::Image)).await?
             == Submitted::Joined(Box::new(removal.clone()))
     );
-    w.ended(&removal, Outcome::Succeeded(Effect::ImageRemoved)).await?;
+    w.ended(&removal, Outcome::Succeeded(Effect::ImageRemoved { undo: LONG })).await?;
     w.new_job(&again(&other)).await.map(drop)
 }
 

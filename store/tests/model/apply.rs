@@ -6,8 +6,8 @@ use crate::world::*;
 use anyhow::Result;
 use mothball_domain::job::{Checkpoint, Frozen, JobSpec, Then};
 use mothball_store::{
-    Attend, Cancelled, Claim, ContainerChange, Effect, Observed, Outcome, Renewal, Retried, Settled,
-    Submitted,
+    Attend, Cancelled, Claim, ContainerChange, Effect, Observed, Outcome, Recorded, Renewal, Restored,
+    Retried, Settled, Submitted,
 };
 use std::time::Duration;
 
@@ -16,6 +16,13 @@ pub(super) async fn apply(w: &World, call: &Call) -> Result<String> {
     Ok(match call {
         Call::Nothing => String::new(),
         Call::Submit(submission) => submitted(store.submit(submission).await?),
+        Call::Restore(restore) => match store.restore_image(restore).await? {
+            Restored::Done(_, job) => format!("new {}", job.id),
+            Restored::Busy(job) => format!("busy {}", job.id),
+            Restored::Taken(_) => "taken".into(),
+            Restored::Nothing(_) => "nothing".into(),
+            Restored::Quota(_) => "quota".into(),
+        },
         Call::Claim { job, node, instance, lasts } => {
             match store.claim(*job, node, instance, lease(*lasts)).await? {
                 Claim::Claimed(job) => format!("claimed {} {}", job.attempt, job.fence),
@@ -37,7 +44,7 @@ pub(super) async fn apply(w: &World, call: &Call) -> Result<String> {
             renewed(store.checkpoint(*job, *fence, &at_checkpoint(checkpoint)).await?)
         }
         Call::Record { job, fence, digest } => {
-            renewed(store.record_image(*job, *fence, &draft(*digest)).await?)
+            recorded(store.record_image(*job, *fence, &draft(*digest)).await?)
         }
         Call::Settle { job, fence, how, spec } => {
             let docker_id = format!("d-{job}");
@@ -105,6 +112,14 @@ fn renewed(renewal: Renewal) -> String {
     }
 }
 
+fn recorded(recorded: Recorded) -> String {
+    match recorded {
+        Recorded::Held { cancel } => format!("held, cancel {cancel}"),
+        Recorded::Lost => "lost".into(),
+        Recorded::Leaving(job) => format!("leaving by {job}"),
+    }
+}
+
 fn submitted(submitted: Submitted) -> String {
     match submitted {
         Submitted::New(job) => format!("new {}", job.id),
@@ -125,7 +140,8 @@ fn outcome(how: How, spec: &JobSpec, docker_id: String) -> Outcome {
     let effect = match spec {
         JobSpec::Launch | JobSpec::Start => Effect::Running { docker_id, ports: Vec::new() },
         JobSpec::Stop => Effect::Stopped,
-        JobSpec::DeleteImage { .. } => Effect::ImageRemoved,
+        JobSpec::DeleteImage { .. } => Effect::ImageRemoved { undo: LONG },
+        JobSpec::RestoreImage { .. } | JobSpec::PurgeImage { .. } => Effect::None,
         JobSpec::Snapshot { then: Then::Keep, .. } => Effect::None,
         JobSpec::Delete | JobSpec::Snapshot { .. } => Effect::Removed,
     };

@@ -8,7 +8,7 @@ use mothball_domain::id::{ContainerId, Fence, JobId};
 use mothball_domain::job::JobSpec;
 use mothball_domain::name::NodeName;
 use mothball_domain::state::JobState;
-use mothball_store::{NodeRun, Submission, Target};
+use mothball_store::{NodeRun, Restore, RestoreTo, Submission, Target};
 
 /// Names and GPUs of the nodes.
 const NODES: [(&str, u32); 2] = [("a", 2), ("b", 4)];
@@ -18,6 +18,7 @@ const NODES: [(&str, u32); 2] = [("a", 2), ("b", 4)];
 pub(super) enum Call {
     Nothing,
     Submit(Submission),
+    Restore(Restore),
     Claim { job: JobId, node: NodeName, instance: String, lasts: bool },
     Renew { job: JobId, fence: Fence, lasts: bool },
     Checkpoint { job: JobId, fence: Fence, created: Option<String>, frozen: bool, removed: bool },
@@ -83,6 +84,25 @@ impl Model {
                 let now = self.images.get(&name).map_or(0, |(now, _)| *now);
                 let spec = JobSpec::DeleteImage { image: image(&name), digest: digest(now) };
                 Some(Call::Submit(Self::request(id, user, spec, Target::Image, None)))
+            }
+            Op::Restore { user, image: number, previous } => {
+                // Mostly one of which there is something to restore.
+                let with_previous = self.images.iter().filter(|(_, (_, previous))| !previous.is_empty());
+                let names: Vec<&String> =
+                    self.deleted.keys().chain(with_previous.map(|(name, _)| name)).collect();
+                let name = names
+                    .get(usize::from(number))
+                    .map_or_else(|| format!("base:v{number}"), ToString::to_string);
+                Some(Call::Restore(Restore {
+                    project: project("p"),
+                    image: image(&name),
+                    to: if previous { RestoreTo::Previous } else { RestoreTo::Deleted },
+                    user: crate::world::user(["ann", "bob"][usize::from(user)]),
+                    job: id,
+                    undo: LONG,
+                    max_attempts: 3,
+                    idempotency: None,
+                }))
             }
             Op::Claim { job: back, node: index, lasts } => job(back, &|j: &Job| claimable(j)).map(|j| {
                 let own = j.node.as_deref().unwrap_or("a");

@@ -10,6 +10,7 @@ pub(super) enum Op {
     Launch { user: u8, name: u8, gpus: u32, key: Option<u8> },
     Ask { user: u8, container: usize, what: What, key: Option<u8> },
     DeleteImage { user: u8, image: u8 },
+    Restore { user: u8, image: u8, previous: bool },
     Claim { job: usize, node: Option<u8>, lasts: bool },
     Renew { job: usize, stale: bool, lasts: bool },
     Checkpoint { job: usize, stale: bool, made: bool, frozen: bool, removed: bool },
@@ -95,7 +96,9 @@ pub(super) fn any_op() -> impl Strategy<Value = Op> {
         6 => (user(), 0..8u8, 0..4u32, key()).prop_map(|(user, name, gpus, key)| Op::Launch { user, name, gpus, key }),
         9 => (user(), recent(), what(), key())
             .prop_map(|(user, container, what, key)| Op::Ask { user, container, what, key }),
-        1 => (user(), 0..3u8).prop_map(|(user, image)| Op::DeleteImage { user, image }),
+        2 => (user(), 0..3u8).prop_map(|(user, image)| Op::DeleteImage { user, image }),
+        2 => (user(), 0..3u8, any::<bool>())
+            .prop_map(|(user, image, previous)| Op::Restore { user, image, previous }),
         14 => (recent(), prop_oneof![9 => Just(None), 1 => node().prop_map(Some)], lasts())
             .prop_map(|(job, node, lasts)| Op::Claim { job, node, lasts }),
         1 => (recent(), rarely(), lasts()).prop_map(|(job, stale, lasts)| Op::Renew { job, stale, lasts }),

@@ -1,11 +1,12 @@
 //! The store's rules once more, in the plainest form: everything in memory, one step at a time.
 
 use super::calls::Call;
+use crate::world::request;
 use mothball_domain::container::ContainerState;
 use mothball_domain::id::{Fence, JobId};
 use mothball_domain::job::{JobSpec, Then};
 use mothball_domain::state::JobState;
-use mothball_store::{Submission, Target};
+use mothball_store::{Restore, RestoreTo, Submission, Target};
 use std::collections::BTreeMap;
 
 /// When a job is due, as far as a test can tell.
@@ -76,6 +77,8 @@ pub(super) struct Model {
     pub(super) nodes: BTreeMap<String, Node>,
     /// By `name:tag`: the digest, and those it had before.
     pub(super) images: BTreeMap<String, (u8, Vec<u8>)>,
+    /// The same of images that were deleted and can be restored.
+    pub(super) deleted: BTreeMap<String, (u8, Vec<u8>)>,
     pub(super) keys: BTreeMap<(String, String), (JobId, String)>,
 }
 
@@ -85,6 +88,7 @@ impl Model {
         match call {
             Call::Nothing => String::new(),
             Call::Submit(submission) => self.submit(submission),
+            Call::Restore(restore) => self.restore(restore),
             Call::Claim { job, node, instance, lasts } => self.claim(*job, node.as_str(), instance, *lasts),
             Call::Renew { job, fence, lasts } => self.held(*job, *fence, |job| {
                 if let Some(lease) = &mut job.lease {
@@ -182,14 +186,43 @@ impl Model {
         let answer = self.held(id, fence, |job| job.recorded = true);
         let image = self.job(id).spec.image().map(ToString::to_string);
         if let Some(image) = image.filter(|_| answer != "lost") {
-            let (now, previous) = self.images.entry(image).or_insert((digest, Vec::new()));
-            if *now != digest {
-                previous.insert(0, *now);
-                previous.truncate(10);
-                *now = digest;
+            // Who saves under the tag of a deleted image overwrites that.
+            let before = self.images.get(&image).cloned().or_else(|| self.deleted.remove(&image));
+            let (before, mut previous) = before.unwrap_or((digest, Vec::new()));
+            if before != digest {
+                previous.retain(|p| *p != before);
+                previous.insert(0, before);
             }
+            previous.retain(|p| *p != digest);
+            previous.truncate(10);
+            self.images.insert(image, (digest, previous));
         }
         answer
+    }
+
+    fn restore(&mut self, r: &Restore) -> String {
+        let name = r.image.to_string();
+        let (live, deleted) = (self.images.get(&name).cloned(), self.deleted.get(&name).cloned());
+        let is_live = live.is_some();
+        let Some((mut now, mut previous)) = live.or(deleted) else { return "nothing".into() };
+        match (&r.to, previous.first().copied()) {
+            (RestoreTo::Deleted, _) if !is_live => {}
+            (RestoreTo::Deleted, Some(_)) => return "taken".into(),
+            (_, None) => return "nothing".into(),
+            (_, Some(before)) => {
+                previous[0] = now;
+                now = before;
+            }
+        }
+        let digest = crate::world::digest(now);
+        let spec = JobSpec::RestoreImage { image: r.image.clone(), digest };
+        if let Some(other) = self.holder_of_image(&spec) {
+            return format!("busy {}", other.id);
+        }
+        self.deleted.remove(&name);
+        self.images.insert(name, (now, previous));
+        let asked = Submission { id: r.job, user: r.user.clone(), ..request(spec, Target::Image) };
+        self.accept(&asked, r.user.as_str(), None)
     }
 
     fn submit(&mut self, s: &Submission) -> String {
@@ -394,7 +427,7 @@ pub(super) fn allowed(spec: &JobSpec, state: ContainerState) -> bool {
         JobSpec::Start => state == C::Stopped,
         JobSpec::Stop => state == C::Ready,
         JobSpec::Launch => state == C::Parked,
-        JobSpec::DeleteImage { .. } => false,
+        JobSpec::DeleteImage { .. } | JobSpec::RestoreImage { .. } | JobSpec::PurgeImage { .. } => false,
     }
 }
 

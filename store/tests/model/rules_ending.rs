@@ -150,7 +150,10 @@ impl Model {
         job.offered = false;
         let job = job.clone();
         if let JobSpec::DeleteImage { image, .. } = &job.spec {
-            self.images.remove(&image.to_string());
+            let image = image.to_string();
+            if let Some(found) = self.images.remove(&image) {
+                self.deleted.insert(image, found);
+            }
         }
         let Some(id) = job.container else { return };
         self.container(id).job = None;
@@ -244,7 +247,7 @@ impl Model {
         if let Some(other) = self.holder_of_image(&job.spec) {
             return format!("busy {}", other.id);
         }
-        if let JobSpec::DeleteImage { image, digest } = &job.spec {
+        if let JobSpec::DeleteImage { image, digest } | JobSpec::RestoreImage { image, digest } = &job.spec {
             let now = self.images.get(&image.to_string()).map(|(now, _)| crate::world::digest(*now));
             if now.as_ref() != Some(digest) {
                 return "impossible".into();

@@ -6,6 +6,7 @@ use anyhow::Result;
 use mothball_domain::container::Container;
 use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::job::Job;
+use mothball_store::Restorable;
 
 pub(super) async fn of(w: &World, seen: &Seen) -> Result<Vec<String>> {
     let mut lines: Vec<String> = seen.jobs.iter().rev().map(job).collect();
@@ -29,6 +30,13 @@ pub(super) async fn of(w: &World, seen: &Seen) -> Result<Vec<String>> {
     for image in w.store.images(&project("p"), None, 1000).await?.items {
         let previous: Vec<&str> = image.previous.iter().map(|p| &p.digest.hex()[..2]).collect();
         lines.push(format!("image {} is {} was {previous:?}", image.image, &image.digest.hex()[..2]));
+    }
+    for restorable in w.store.restorable_images(&project("p"), None, 1000).await?.items {
+        if let Restorable::Deleted(deleted) = restorable {
+            let image = deleted.image;
+            let previous: Vec<&str> = image.previous.iter().map(|p| &p.digest.hex()[..2]).collect();
+            lines.push(format!("deleted {} was {} {previous:?}", image.image, &image.digest.hex()[..2]));
+        }
     }
     Ok(lines)
 }
@@ -86,6 +94,10 @@ impl Model {
         for (name, (now, previous)) in &self.images {
             let previous: Vec<String> = previous.iter().map(|number| format!("{number:02x}")).collect();
             lines.push(format!("image {name} is {now:02x} was {previous:?}"));
+        }
+        for (name, (was, previous)) in &self.deleted {
+            let previous: Vec<String> = previous.iter().map(|number| format!("{number:02x}")).collect();
+            lines.push(format!("deleted {name} was {was:02x} {previous:?}"));
         }
         lines
     }

@@ -14,7 +14,7 @@ use mothball_domain::node::{Gpu, NodeReport};
 use mothball_domain::size::ByteSize;
 use mothball_store::{
     Attend, Attention, Checkpointed, Claim, Effect, Idempotency, ImageDraft, NewContainer, NodeRun, Outcome,
-    Registered, Settled, Submission, Submitted, Target,
+    Recorded, Registered, Settled, Submission, Submitted, Target,
 };
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -168,6 +168,7 @@ pub(crate) fn draft(number: u8) -> ImageDraft {
         layers: 3,
         reference: format!("registry/p/base@{}", digest(number)),
         base: Some("base".into()),
+        undo: LONG,
     }
 }
 
@@ -249,10 +250,24 @@ impl World {
 
     /// An image of project p, saved from a container by a job that succeeded.
     pub(crate) async fn saved(&self, from: &Container, to: &str, number: u8) -> Result<Job> {
+        self.saved_for(from, to, number, LONG).await
+    }
+
+    /// The same, where what it overwrites can be restored for so long.
+    pub(crate) async fn saved_for(
+        &self,
+        from: &Container,
+        to: &str,
+        number: u8,
+        undo: Duration,
+    ) -> Result<Job> {
         let job = self.new_job(&request(snapshot(to, Then::Keep), Target::Container(from.id))).await?;
         let held = self.claimed(&job).await?;
-        self.store.record_image(held.id, held.fence, &draft(number)).await?;
-        self.settled(&held, Outcome::Succeeded(Effect::None)).await
+        let draft = ImageDraft { undo, ..draft(number) };
+        match self.store.record_image(held.id, held.fence, &draft).await? {
+            Recorded::Held { .. } => self.settled(&held, Outcome::Succeeded(Effect::None)).await,
+            other => bail!("not recorded: {other:?}"),
+        }
     }
 
     /// Deletes a container by a job.

@@ -53,8 +53,16 @@ pub(super) async fn prove(
         layers: proof.layers,
         reference: format!("{}/{repo}@{digest}", registry.host()),
         base: Some(container.launch.source.display_name()),
+        undo: attempt.parts.settings.undo,
     };
-    attempt.record_image(&draft).await?;
+    if let Err(halt) = attempt.record_image(&draft).await {
+        if matches!(halt, Halt::Failed(_)) {
+            // What was proven may be gone: the next attempt brings it again.
+            attempt.checkpoint.manifest = None;
+            attempt.checkpoint.verified = false;
+        }
+        return Err(halt);
+    }
     attempt.checkpoint.recorded = true;
     attempt.save().await
 }

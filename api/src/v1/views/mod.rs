@@ -14,12 +14,13 @@ mod people;
 mod preflight;
 mod problem;
 mod requests;
+mod retention;
 mod schedules;
 pub(crate) mod schemas;
 
 pub use containers::{Container, ContainerMount, ContainerPort, Cost, Usage};
 pub use costs::{CostReport, CostRow};
-pub use images::{CatalogImage, Image, OverwrittenImage};
+pub use images::{CatalogImage, Image, OverwrittenImage, RemovalNotice};
 pub use jobs::{Job, JobError, JobEvent, JobProgress};
 pub use nodes::{FlavorView, Node, NodeGpu};
 pub use notices::{Delivery, DeliveryTry, Notifications, Webhook, WebhookPatch, WebhookRequest};
@@ -32,8 +33,9 @@ pub use preflight::{
 pub use problem::{Code, Problem};
 pub use requests::{
     AdoptRequest, ContainerPatch, KeyRequest, LaunchRequest, MemberRequest, ParkRequest, PinRequest,
-    ProjectPatch, ProjectRequest, SnapshotRequest, UserPatch, UserRequest, WakeRequest,
+    ProjectPatch, ProjectRequest, RestoreRequest, SnapshotRequest, UserPatch, UserRequest, WakeRequest,
 };
+pub use retention::{RetentionForecast, RetentionPolicy};
 
 pub use schedules::{
     ContainerRef, PostponeRequest, RunContainer, Schedule, SchedulePatch, SchedulePreview, ScheduleRequest,

@@ -190,6 +190,18 @@ impl Default for PinRequest {
     }
 }
 
+/// Brings an image back; an empty one brings back an image that was deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreRequest {
+    /// Sets the tag back on what it named before it was last overwritten, whether its image was deleted or is there.
+    #[serde(default)]
+    pub previous: bool,
+    /// Sets it back on this digest, which it named before.
+    #[serde(default)]
+    pub digest: Option<String>,
+}
+
 /// Makes a project.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

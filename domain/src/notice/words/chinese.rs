@@ -4,6 +4,7 @@ use super::{Message, Setting, fine_money, moment, money};
 use crate::job::JobKind;
 use crate::notice::{KeepToken, News, Notice, Subject};
 use crate::policy::Reason;
+use crate::retention;
 use crate::size::ByteSize;
 
 pub(super) fn message(notice: &Notice, setting: &Setting) -> Message {
@@ -94,9 +95,10 @@ pub(super) fn message(notice: &Notice, setting: &Setting) -> Message {
         News::ImageExpiring { image, remove_at, reason, size_bytes } => (
             format!("映像檔 {image} 將於 {} 移除", moment(*remove_at)),
             format!(
-                "映像檔 {image}（{}）將於 {} 移除，原因：{reason}。\n\n若要保留：mothball images pin {image}",
+                "映像檔 {image}（{}）將於 {} 移除，原因：{}。\n\n若要保留：mothball images pin {image}",
                 ByteSize(*size_bytes),
-                moment(*remove_at)
+                moment(*remove_at),
+                going(*reason)
             ),
         ),
         News::Ping => (format!("計畫 {project} 的測試訊息"), "這是一則測試訊息。".to_owned()),
@@ -109,6 +111,14 @@ fn how_to_keep(container: &Subject, keep: Option<&KeepToken>, setting: &Setting)
     match keep.and_then(|token| setting.keep_url(token)) {
         Some(url) => format!("若要保留執行，請開啟：{url}\n或使用指令：{command}"),
         None => format!("若要保留執行：{command}"),
+    }
+}
+
+fn going(reason: retention::Reason) -> &'static str {
+    match reason {
+        retention::Reason::NotAmongLast => "同名的較新映像檔已足夠",
+        retention::Reason::Unused => "已長時間未使用",
+        retention::Reason::NotAmongLastAndUnused => "同名的較新映像檔已足夠，且已長時間未使用",
     }
 }
 
@@ -127,6 +137,8 @@ fn job_of(kind: JobKind, container: Option<&Subject>, image: Option<&str>) -> St
         JobKind::Snapshot => format!("將{container} 儲存為{image} "),
         JobKind::Delete => format!("刪除{container} "),
         JobKind::Launch => format!("以{image} 建立{container} "),
+        JobKind::RestoreImage => format!("還原{image} "),
+        JobKind::PurgeImage => format!("將{image} 自儲存庫永久移除"),
         JobKind::DeleteImage => format!("刪除{image} "),
         JobKind::Start => format!("啟動{container} "),
         JobKind::Stop => format!("停止{container} "),

@@ -134,6 +134,8 @@ fn job_of(kind: JobKind, container: Option<&Subject>, image: Option<&str>) -> St
         JobKind::Snapshot => format!("saving {container} as {image}"),
         JobKind::Delete => format!("deleting {container}"),
         JobKind::Launch => format!("launching {container} from {image}"),
+        JobKind::RestoreImage => format!("restoring image {image}"),
+        JobKind::PurgeImage => format!("removing image {image} from the registry for good"),
         JobKind::DeleteImage => format!("deleting image {image}"),
         JobKind::Start => format!("starting {container}"),
         JobKind::Stop => format!("stopping {container}"),
