@@ -89,15 +89,18 @@ fn a_notice_runs_its_time_and_goes_with_its_reason() {
     let standing = noticed(Reason::Unused, 40);
     let image = Candidate { notice: Some(standing.clone()), ..candidate("a", 1) };
     let days = policy(None, Some(30));
-    assert_eq!(decided(days, &[image.clone()], 42), [Verdict::Wait(standing.clone())]);
-    assert_eq!(decided(days, &[image.clone()], 43), [Verdict::Remove(standing)]);
+    assert_eq!(decided(days, std::slice::from_ref(&image), 42), [Verdict::Wait(standing.clone())]);
+    assert_eq!(decided(days, std::slice::from_ref(&image), 43), [Verdict::Remove(standing)]);
     let pinned = Candidate { pinned: true, ..image.clone() };
     let used = Candidate { used_at: at(41 * DAY), ..image.clone() };
     let busy = Candidate { busy: true, ..image.clone() };
     assert_eq!(decided(days, &[pinned], 43), [Verdict::Withdraw(Stay::Pinned)]);
     assert_eq!(decided(days, &[used], 43), [Verdict::Withdraw(Stay::UsedLately)]);
     assert_eq!(decided(days, &[busy], 43), [Verdict::Busy]);
-    assert_eq!(decided(policy(None, None), &[image.clone()], 43), [Verdict::Withdraw(Stay::NoPolicy)]);
+    assert_eq!(
+        decided(policy(None, None), std::slice::from_ref(&image), 43),
+        [Verdict::Withdraw(Stay::NoPolicy)]
+    );
     // Another image by now: the notice was about what is gone.
     let other = Candidate { digest: Digest::from_sha256([2; 32]), ..image };
     assert!(matches!(&decided(days, &[other], 43)[0], Verdict::Notice(n) if n.remove_at == at(46 * DAY)));

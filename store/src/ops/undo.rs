@@ -208,15 +208,13 @@ async fn restore_image(tx: &mut Tx<'_>, r: &Restore) -> Result<Restored, StoreEr
             None => return Ok(nothing_before(&from)),
         },
     };
-    let back = match target {
-        None => from,
-        Some(digest) => match from.back_on(&digest, now, after(now, r.undo)) {
-            Some(back) => back,
-            None => {
-                let why = format!("image {} was never {digest}, or is over its grace", r.image);
-                return Ok(Restored::Nothing(why));
-            }
-        },
+    let back = match &target {
+        None => Some(from),
+        Some(digest) => from.back_on(digest, now, after(now, r.undo)),
+    };
+    let Some(back) = back else {
+        let why = format!("image {} was never that digest, or that is over its grace", r.image);
+        return Ok(Restored::Nothing(why));
     };
     if was_deleted {
         if let Some(why) = refusal::quota_of_image(tx, &r.project, &r.image).await? {

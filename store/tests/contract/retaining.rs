@@ -81,7 +81,7 @@ pub(crate) async fn notice_is_given_once_and_then_the_image_goes(w: &World) -> R
     ensure!(notices.len() == 2, "{notices:?}");
     let notice = notices.get(&image("base:v1")).context("a notice")?;
     ensure!(notice.digest == digest(1) && notice.reason == Reason::NotAmongLast, "{notice:?}");
-    ensure!(notice.remove_at.duration_since(notice.noticed_at).as_secs() == LONG.as_secs() as i64);
+    ensure!(notice.remove_at.duration_since(notice.noticed_at).as_secs() == LONG.as_secs().cast_signed());
     ensure!(removed(w, &image("base:v1"), &AT_ONCE).await?.is_none(), "what was promised counts");
 
     // The policy is set anew: the notices that stand go with the old one, and the new ones are over at once.

@@ -69,7 +69,7 @@ pub(crate) async fn a_deleted_image_is_in_no_list_and_comes_back(w: &World) -> R
     let gone =
         w.store.deleted_image(&project("p"), &image("base:v1")).await?.context("nothing to restore")?;
     ensure!(gone.image == before && gone.why == Gone::Deleted && gone.by == user("ann"), "{gone:?}");
-    ensure!(gone.until.duration_since(gone.deleted_at).as_secs() == LONG.as_secs() as i64, "{gone:?}");
+    ensure!(gone.until.duration_since(gone.deleted_at).as_secs() == LONG.as_secs().cast_signed(), "{gone:?}");
     ensure!(
         w.store.undo_due(9).await?.is_empty() && w.store.leaving_due(9).await?.is_empty(),
         "it is leaving"

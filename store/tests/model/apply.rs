@@ -141,8 +141,9 @@ fn outcome(how: How, spec: &JobSpec, docker_id: String) -> Outcome {
         JobSpec::Launch | JobSpec::Start => Effect::Running { docker_id, ports: Vec::new() },
         JobSpec::Stop => Effect::Stopped,
         JobSpec::DeleteImage { .. } => Effect::ImageRemoved { undo: LONG },
-        JobSpec::RestoreImage { .. } | JobSpec::PurgeImage { .. } => Effect::None,
-        JobSpec::Snapshot { then: Then::Keep, .. } => Effect::None,
+        JobSpec::Snapshot { then: Then::Keep, .. }
+        | JobSpec::RestoreImage { .. }
+        | JobSpec::PurgeImage { .. } => Effect::None,
         JobSpec::Delete | JobSpec::Snapshot { .. } => Effect::Removed,
     };
     match how {

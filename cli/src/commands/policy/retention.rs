@@ -82,11 +82,9 @@ async fn preview(project: &str, rules: &RuleArgs, cx: &Context) -> Result<(), Fa
         }
         let mut text = output::table(&["image", "size", "goes", "because"], all.iter().map(row));
         let (going, bytes) = (all.iter().filter(|f| f.goes).count(), all.iter().map(|f| f.frees_bytes).sum());
-        text.push_str(&format!(
-            "\n\n{going} of {} go; that frees {} at most.",
-            all.len(),
-            human::bytes(bytes)
-        ));
+        text.push_str("\n\n");
+        let sum = format!("{going} of {} go; that frees {} at most.", all.len(), human::bytes(bytes));
+        text.push_str(&sum);
         text
     })
 }
