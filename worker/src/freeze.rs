@@ -4,7 +4,7 @@
 //! by. The thaw runs on its own time, not on the attempt's: a cancelled, failed or lost attempt thaws all the same.
 
 use crate::attempt::Attempt;
-use crate::docker::{ContainerStatus, DockerError, Engine, RunWatch};
+use crate::docker::{Changed, ContainerStatus, DockerError, Engine, RunWatch};
 use crate::guard::{Guard, GuardPost};
 use crate::halt::Halt;
 use crate::journal::FreezeJournal;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 /// How long a thaw is tried: longer than Docker takes to restart. The guard goes on after that.
 const THAW_PATIENCE: Duration = Duration::from_mins(2);
-/// What [`Freeze::check`] says when the container ran.
+/// What a check says when the container ran.
 pub(crate) const RAN: &str = "the container was thawed or started by somebody else while it was being saved";
 /// The longest wait between two tries to thaw.
 const THAW_AGAIN_MAX: Duration = Duration::from_secs(2);
@@ -75,22 +75,30 @@ impl Freeze {
                 return Err(error.into());
             }
         };
+        // Anew: what came before our own freeze is not news. And now: from the freeze to the thaw Docker is asked nothing,
+        // so that a slow one prolongs nothing.
+        match engine.watch(&facts.id).await {
+            Ok(watch) => freeze.watch = watch,
+            Err(error) => {
+                end(attempt, &facts.id, Some(guard)).await;
+                return Err(error.into());
+            }
+        }
         freeze.held = Some(Held { guard, since: Instant::now() });
         // Never dropped half-way: Docker would still freeze the container, after our thaw.
         match engine.pause(&facts.id).await {
-            Ok(_) => {
+            Ok(Changed::Yes) => {
                 freeze.frozen = true;
-                // What came before our own freeze is not news.
-                match engine.watch(&facts.id).await {
-                    Ok(watch) => {
-                        freeze.watch = watch;
-                        Ok(freeze)
-                    }
-                    Err(error) => {
-                        freeze.thaw(attempt).await;
-                        Err(error.into())
-                    }
+                Ok(freeze)
+            }
+            Ok(Changed::No) => {
+                // Its user froze it since we looked: the freeze is the user's, and so is the thaw.
+                freeze.frozen = true;
+                if let Some(held) = freeze.held.take() {
+                    end(attempt, &facts.id, Some(held.guard)).await;
                 }
+                attempt.save().await?;
+                Ok(freeze)
             }
             Err(error) => {
                 // Docker may carry the freeze out yet: the journal's entry stays, and the sweep looks after it.
@@ -110,7 +118,7 @@ impl Freeze {
         let facts = attempt.parts.engine.inspect(&self.docker_id).await?.ok_or_else(removed)?;
         let as_it_was = if self.frozen { facts.is_paused() } else { !facts.status.is_alive() };
         if !as_it_was || self.watch.ran().await? {
-            return Err(Failure::transient(FailureClass::Engine, RAN).into());
+            return Err(ran());
         }
         Ok(())
     }
@@ -122,14 +130,35 @@ impl Freeze {
 
     /// Thaws the container, on its own time. What cannot be thawed now is left to the guard and to the journal.
     pub(crate) async fn thaw(mut self, attempt: &mut Attempt) {
-        let Some(held) = self.held.take() else { return };
+        self.let_go(attempt).await;
+    }
+
+    /// Thaws the container, and only then asks whether nothing had let it run since it was frozen, as [`Self::check`] does.
+    pub(crate) async fn thaw_and_check(mut self, attempt: &mut Attempt) -> Result<(), Halt> {
+        match self.let_go(attempt).await {
+            None => self.check(attempt).await,
+            Some(Thawed::ByUs) if self.watch.ran_besides_own_thaw().await? => Err(ran()),
+            Some(Thawed::ByUs) => Ok(()),
+            Some(Thawed::Before) => Err(ran()),
+            Some(Thawed::Gone) => Err(removed().into()),
+            Some(Thawed::NotYet) => {
+                let sentence = "Docker did not thaw the container in time; it is tried again until it does";
+                Err(Failure::transient(FailureClass::Engine, sentence).into())
+            }
+        }
+    }
+
+    /// Thaws what is ours to thaw; nothing where that is nothing.
+    async fn let_go(&mut self, attempt: &mut Attempt) -> Option<Thawed> {
+        let held = self.held.take()?;
         let thawed = thaw(attempt, &self.docker_id).await;
         attempt.parts.metrics.pause_seconds.observe(held.since.elapsed().as_secs_f64());
         attempt.note(format!("The container was frozen for {:.2} s.", held.since.elapsed().as_secs_f64()));
-        if thawed {
+        if thawed != Thawed::NotYet {
             end(attempt, &self.docker_id, Some(held.guard)).await;
         }
         // Otherwise the guard, dropped without a word, takes over.
+        Some(thawed)
     }
 
     /// Ends the freeze of a container that is gone.
@@ -140,24 +169,42 @@ impl Freeze {
     }
 }
 
+/// How a thaw ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thawed {
+    /// It was frozen, and our thaw let it run.
+    ByUs,
+    /// It was not frozen any more, or an answer of Docker's was lost.
+    Before,
+    /// It is not there any more.
+    Gone,
+    /// Docker has not done it.
+    NotYet,
+}
+
+fn ran() -> Halt {
+    Failure::transient(FailureClass::Engine, RAN).into()
+}
+
 fn removed() -> Failure {
     let sentence = "the container was removed by somebody else while it was being saved";
     Failure::transient(FailureClass::Gone, sentence)
 }
 
-async fn thaw(attempt: &Attempt, docker_id: &str) -> bool {
+async fn thaw(attempt: &Attempt, docker_id: &str) -> Thawed {
     let deadline = Instant::now() + THAW_PATIENCE;
     let mut wait = Duration::from_millis(100);
     loop {
         match attempt.parts.engine.unpause(docker_id).await {
-            Ok(_) => return true,
-            Err(error) if error.is_not_found() => return true,
+            Ok(Changed::Yes) => return Thawed::ByUs,
+            Ok(Changed::No) => return Thawed::Before,
+            Err(error) if error.is_not_found() => return Thawed::Gone,
             Err(error) => {
                 tracing::error!(job.id = %attempt.job.id, container.docker_id = docker_id, error = %error, "the container could not be thawed yet");
             }
         }
         if Instant::now() >= deadline {
-            return false;
+            return Thawed::NotYet;
         }
         sleep(wait).await;
         wait = (wait * 2).min(THAW_AGAIN_MAX);
