@@ -4,7 +4,7 @@
 //! by. The thaw runs on its own time, not on the attempt's: a cancelled, failed or lost attempt thaws all the same.
 
 use crate::attempt::Attempt;
-use crate::docker::{Changed, ContainerStatus, DockerError, Engine, RunWatch};
+use crate::docker::{Changed, ContainerFacts, ContainerStatus, DockerError, Engine, RunWatch};
 use crate::guard::{Guard, GuardPost};
 use crate::halt::Halt;
 use crate::journal::FreezeJournal;
@@ -44,46 +44,18 @@ impl Freeze {
     /// Freezes a running container. One that does not run, or that its user froze, is only watched.
     pub(crate) async fn begin(attempt: &mut Attempt, docker_id: &str) -> Result<Self, Halt> {
         let engine = attempt.parts.engine.clone();
-        // First the watch, then the look: what happens in between is seen.
-        let watch = engine.watch(docker_id).await?;
-        let facts = engine.inspect(docker_id).await?.ok_or_else(removed)?;
-        let mut freeze = Self {
-            docker_id: facts.id.clone(),
-            held: None,
-            frozen: facts.is_paused(),
-            watch,
-            _seen_to: attempt.node.see_to(&facts.id),
-        };
+        let mut facts = engine.inspect(docker_id).await?.ok_or_else(removed)?;
+        let seen_to = attempt.node.see_to(&facts.id);
         if facts.status != ContainerStatus::Running {
-            return Ok(freeze);
-        }
-        let post = GuardPost {
-            docker_host: attempt.parts.settings.docker_host.clone(),
-            docker_id: facts.id.clone(),
-            locks_dir: attempt.node.locks_dir.clone(),
-        };
-        attempt.checkpoint.frozen = Some(Frozen { docker_id: facts.id.clone(), since: Timestamp::now() });
-        attempt.save().await?;
-        attempt.node.journal().add(&facts.id, &attempt.job.id.to_string()).map_err(|e| {
-            let sentence = format!("the freeze of the container cannot be written down: {e}");
-            Halt::Failed(Failure::transient(FailureClass::NodeDisk, sentence))
-        })?;
-        let guard = match Guard::start(&attempt.parts.guard, &post).await {
-            Ok(guard) => guard,
-            Err(error) => {
-                end(attempt, &facts.id, None).await;
-                return Err(error.into());
-            }
-        };
-        // Anew: what came before our own freeze is not news. And now: from the freeze to the thaw Docker is asked nothing,
-        // so that a slow one prolongs nothing.
-        match engine.watch(&facts.id).await {
-            Ok(watch) => freeze.watch = watch,
-            Err(error) => {
-                end(attempt, &facts.id, Some(guard)).await;
-                return Err(error.into());
+            // First the watch, then the look that counts: what happens in between is seen.
+            let watch = engine.watch(docker_id).await?;
+            facts = engine.inspect(docker_id).await?.ok_or_else(removed)?;
+            if facts.status != ContainerStatus::Running {
+                return Ok(Self::of(&facts, watch, seen_to));
             }
         }
+        let (guard, watch) = ready(attempt, &engine, &facts.id).await?;
+        let mut freeze = Self::of(&facts, watch, seen_to);
         freeze.held = Some(Held { guard, since: Instant::now() });
         // Never dropped half-way: Docker would still freeze the container, after our thaw.
         match engine.pause(&facts.id).await {
@@ -110,6 +82,10 @@ impl Freeze {
                 Err(error.into())
             }
         }
+    }
+
+    fn of(facts: &ContainerFacts, watch: RunWatch, seen_to: SeenTo) -> Self {
+        Self { docker_id: facts.id.clone(), held: None, frozen: facts.is_paused(), watch, _seen_to: seen_to }
     }
 
     /// Whether nothing has let the container run since it was frozen. A watch with a gap leaves that open, and so is an
@@ -166,6 +142,34 @@ impl Freeze {
         let Some(held) = self.held.take() else { return };
         attempt.parts.metrics.pause_seconds.observe(held.since.elapsed().as_secs_f64());
         end(attempt, &self.docker_id, Some(held.guard)).await;
+    }
+}
+
+/// Prepares a freeze: the intent is written down, a guard stands by, and a watch is kept. What came before is no news; and
+/// from the freeze to the thaw Docker is asked nothing, so that a slow one prolongs nothing.
+async fn ready(attempt: &mut Attempt, engine: &Engine, docker_id: &str) -> Result<(Guard, RunWatch), Halt> {
+    let post = GuardPost {
+        docker_host: attempt.parts.settings.docker_host.clone(),
+        docker_id: docker_id.to_owned(),
+        locks_dir: attempt.node.locks_dir.clone(),
+    };
+    attempt.checkpoint.frozen = Some(Frozen { docker_id: docker_id.to_owned(), since: Timestamp::now() });
+    attempt.save().await?;
+    attempt.node.journal().add(docker_id, &attempt.job.id.to_string()).map_err(|e| {
+        let sentence = format!("the freeze of the container cannot be written down: {e}");
+        Halt::Failed(Failure::transient(FailureClass::NodeDisk, sentence))
+    })?;
+    // Side by side: a process to be started, and Docker to be asked.
+    match tokio::join!(Guard::start(&attempt.parts.guard, &post), engine.watch(docker_id)) {
+        (Ok(guard), Ok(watch)) => Ok((guard, watch)),
+        (Ok(guard), Err(error)) => {
+            end(attempt, docker_id, Some(guard)).await;
+            Err(error.into())
+        }
+        (Err(error), _) => {
+            end(attempt, docker_id, None).await;
+            Err(error.into())
+        }
     }
 }
 
