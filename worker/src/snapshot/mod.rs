@@ -14,6 +14,7 @@ pub(crate) mod leftovers;
 mod preflight;
 mod remove;
 
+use crate::adopted;
 use crate::attempt::Attempt;
 use crate::delete::check_node;
 use crate::freeze::Freeze;
@@ -75,6 +76,7 @@ pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
     let container = attempt.container().await?;
     check_node(attempt, &container)?;
     attempt.step(Step::Preflight).await?;
+    let container = adopted::recorded(attempt, container).await?;
     let done = steps(attempt, &container, &request).await;
     if done.is_ok() && request.then == Then::Park {
         money_line(attempt, &container);
