@@ -41,5 +41,6 @@ pub use app::router;
 pub use bootstrap::bootstrap;
 pub use health::health_router;
 pub use metrics::Metrics;
-pub use parts::{CatalogEntry, Limits, MountRule, Parts, ReadyCheck, Settings};
+pub use mothball_domain::container::MountRule;
+pub use parts::{CatalogEntry, Limits, Parts, ReadyCheck, Settings};
 pub use serve::{ServeError, serve, serve_router};

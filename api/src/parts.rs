@@ -1,6 +1,7 @@
 //! What the role is given: it reads no configuration itself.
 
 use crate::Metrics;
+use mothball_domain::container::MountRule;
 use mothball_domain::flavor::Flavor;
 use mothball_domain::notice::reach::Reach;
 use mothball_domain::policy::PolicyBounds;
@@ -81,15 +82,6 @@ pub struct CatalogEntry {
     pub image: String,
     /// The type shown for it.
     pub kind: Option<String>,
-}
-
-/// A mount of every launched container. `{user}` and `{project}` stand for the launcher's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountRule {
-    /// Where it appears in the container.
-    pub target: String,
-    /// The path on the node.
-    pub source: String,
 }
 
 /// Bounds of what one caller, and all of them together, may take.

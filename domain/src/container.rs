@@ -129,6 +129,23 @@ pub struct Mount {
     pub source: String,
 }
 
+/// A mount of every launched container, as the operator has configured it. `{user}` and `{project}` stand for the launcher's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountRule {
+    /// Where it appears in the container.
+    pub target: String,
+    /// The path on the node.
+    pub source: String,
+}
+
+impl MountRule {
+    /// The mount of a container of this user and project.
+    pub fn of(&self, user: &UserName, project: &ProjectName) -> Mount {
+        let fill = |text: &str| text.replace("{user}", user.as_str()).replace("{project}", project.as_str());
+        Mount { target: fill(&self.target), source: fill(&self.source) }
+    }
+}
+
 /// A port of the container and where it can be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {

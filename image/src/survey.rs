@@ -10,11 +10,13 @@ mod largest;
 mod layer;
 mod mount;
 mod names;
+mod until;
 mod walk;
 
 pub use layer::{Looking, look_at_layer};
 pub use mount::{Mounted, look_at_mount};
 pub use names::SecretRules;
+pub use until::Until;
 
 /// A path below the root as people know it in the container.
 fn shown(root: &str, path: &[u8]) -> String {

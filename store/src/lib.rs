@@ -18,6 +18,7 @@ mod ops;
 pub use db::redis::RedisSettings;
 pub use error::StoreError;
 pub use metrics::JobMetrics;
+pub use ops::adopted::SeenLaunch;
 pub use ops::audit::AuditQuery;
 pub use ops::budget::Spent;
 pub use ops::cancel::{Cancelled, Retried};

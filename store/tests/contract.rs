@@ -192,6 +192,7 @@ const CLAUSES: &[Clause] = clauses![
         what_a_node_sees_of_others_or_of_busy_ones_is_not,
         a_lost_container_that_comes_back_is_billed_again,
         an_adopted_container_is_one_like_the_others,
+        what_an_adopted_container_was_launched_with_is_written_down,
         an_adoption_that_collides_names_the_other,
         of_two_adoptions_at_once_one_counts,
         only_what_is_lost_or_failed_is_forgotten,

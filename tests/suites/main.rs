@@ -9,6 +9,7 @@ mod cost;
 mod count;
 mod dockerd;
 mod faults;
+mod frozen_window;
 mod gpus_nodes;
 mod kill_anywhere;
 mod kill_api;

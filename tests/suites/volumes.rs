@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use mothball_harness::http::Api;
 use mothball_harness::system::{BASE, JOB_LIMIT, Pair, System};
+use mothball_harness::wait::eventually;
 use mothball_tests::flow::{self, root, save_and_delete, save_and_keep};
 use mothball_tests::{hunt, image, moments, on_both_pairs};
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ on_both_pairs!(
     stopped_and_dead_containers_are_saved,
     a_container_that_its_user_froze_stays_frozen,
     adopted_containers_are_saved_and_deleted,
+    adopted_containers_wake_as_they_were_launched,
 );
 
 const WITH_VOLUME: &str = "vol:latest";
@@ -146,6 +148,80 @@ async fn adopted_containers_are_saved_and_deleted(pair: Pair) -> Result<()> {
             holds(&system, &api, &image, "adopted").await?;
             no_secret(&system, &flow::image(&api, &image).await?).await?;
         }
+    }
+    Ok(())
+}
+
+async fn adopted_containers_wake_as_they_were_launched(pair: Pair) -> Result<()> {
+    let there = tempfile::tempdir().context("make the directory of the mounts")?;
+    let (home, other) = (there.path().join("home/admin"), there.path().join("other"));
+    for (path, word) in [(&home, "at home"), (&other, "elsewhere")] {
+        std::fs::create_dir_all(path)?;
+        std::fs::write(path.join("file"), word)?;
+    }
+    let rule = format!(
+        "[[mounts]]\ntarget = \"/home/{{user}}\"\nsource = \"{}/home/{{user}}\"\n",
+        there.path().display()
+    );
+    let system = System::options(pair).configuration(&rule).start().await?;
+    let (api, engine) = (system.operator()?, system.dockerd());
+    let (home, other) = (format!("{}:/home/admin", home.display()), format!("{}:/data", other.display()));
+    let run = [
+        "run",
+        "--detach",
+        "--publish",
+        "8080",
+        "--publish",
+        "53/udp",
+        "--volume",
+        &home,
+        "--volume",
+        &other,
+    ];
+    let run =
+        [&run[..], &["--env", "TOKEN=envi-secret-2", "--env", "NVIDIA_VISIBLE_DEVICES=void", BASE]].concat();
+    // Parked at once, and parked once the node has seen it.
+    for (name, waits) in [("at-once", false), ("seen", true)] {
+        let theirs = engine.docker(&run).await?;
+        root(engine, &theirs, "echo adopted > /root/file").await?;
+        let body = json!({"docker_id": theirs, "name": name, "user": "admin", "image": BASE});
+        let id = flow::text(&api.post("/v1/nodes/node-a/adopt", &body).await?.expect(201)?["id"]);
+        if waits {
+            eventually(JOB_LIMIT, "the node to see what it was launched with", async || {
+                let shown = flow::container(&api, &id).await.ok()?;
+                let is_known =
+                    shown["mounts"][0]["target"] == "/home/admin" && shown["ports"][0]["target"] == 8080;
+                is_known.then_some(())
+            })
+            .await?;
+        }
+        let job = api.post(&format!("/v1/containers/{id}/park"), &json!({})).await?.job_id(202)?;
+        let job = api.wait_success(&job, JOB_LIMIT).await?;
+        assert_eq!(flow::status(engine, &theirs).await?, "absent");
+        let notes = flow::notes(&job);
+        for said in
+            ["not kept for the wake, because none like them is configured: /data.", "for the wake: 53/udp."]
+        {
+            assert!(notes.contains(said), "no note says {said:?}:\n{notes}");
+        }
+        assert!(!job.to_string().contains("envi-secret-2"), "{job:#}");
+
+        let job = api.post(&format!("/v1/containers/{id}/wake"), &json!({})).await?.job_id(202)?;
+        api.wait_success(&job, JOB_LIMIT).await?;
+        let woken = flow::launched(&api, &id).await?.docker_id;
+        let files = root(
+            engine,
+            &woken,
+            "cat /root/file /home/admin/file; echo; echo $TOKEN $NVIDIA_VISIBLE_DEVICES; ls -d /data",
+        );
+        // The directory is there, with nothing mounted on it.
+        assert_eq!(files.await?, "adopted\nat home\nenvi-secret-2\n/data", "{name}");
+        let shown = flow::container(&api, &id).await?;
+        assert!(shown["ports"][0]["target"] == 8080 && shown["ports"][0]["published"].is_u64(), "{shown:#}");
+        let mounts = ["inspect", "--format", "{{range .Mounts}}{{.Source}}:{{.Destination}} {{end}}", &woken];
+        assert_eq!(engine.docker(&mounts).await?.trim(), home);
+        let job = api.delete(&format!("/v1/containers/{id}")).await?.job_id(202)?;
+        api.wait_success(&job, JOB_LIMIT).await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! by. The thaw runs on its own time, not on the attempt's: a cancelled, failed or lost attempt thaws all the same.
 
 use crate::attempt::Attempt;
-use crate::docker::{ContainerStatus, DockerError, Engine, RunWatch};
+use crate::docker::{Changed, ContainerFacts, ContainerStatus, DockerError, Engine, RunWatch};
 use crate::guard::{Guard, GuardPost};
 use crate::halt::Halt;
 use crate::journal::FreezeJournal;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 /// How long a thaw is tried: longer than Docker takes to restart. The guard goes on after that.
 const THAW_PATIENCE: Duration = Duration::from_mins(2);
-/// What [`Freeze::check`] says when the container ran.
+/// What a check says when the container ran.
 pub(crate) const RAN: &str = "the container was thawed or started by somebody else while it was being saved";
 /// The longest wait between two tries to thaw.
 const THAW_AGAIN_MAX: Duration = Duration::from_secs(2);
@@ -44,53 +44,33 @@ impl Freeze {
     /// Freezes a running container. One that does not run, or that its user froze, is only watched.
     pub(crate) async fn begin(attempt: &mut Attempt, docker_id: &str) -> Result<Self, Halt> {
         let engine = attempt.parts.engine.clone();
-        // First the watch, then the look: what happens in between is seen.
-        let watch = engine.watch(docker_id).await?;
-        let facts = engine.inspect(docker_id).await?.ok_or_else(removed)?;
-        let mut freeze = Self {
-            docker_id: facts.id.clone(),
-            held: None,
-            frozen: facts.is_paused(),
-            watch,
-            _seen_to: attempt.node.see_to(&facts.id),
-        };
+        let mut facts = engine.inspect(docker_id).await?.ok_or_else(removed)?;
+        let seen_to = attempt.node.see_to(&facts.id);
         if facts.status != ContainerStatus::Running {
-            return Ok(freeze);
-        }
-        let post = GuardPost {
-            docker_host: attempt.parts.settings.docker_host.clone(),
-            docker_id: facts.id.clone(),
-            locks_dir: attempt.node.locks_dir.clone(),
-        };
-        attempt.checkpoint.frozen = Some(Frozen { docker_id: facts.id.clone(), since: Timestamp::now() });
-        attempt.save().await?;
-        attempt.node.journal().add(&facts.id, &attempt.job.id.to_string()).map_err(|e| {
-            let sentence = format!("the freeze of the container cannot be written down: {e}");
-            Halt::Failed(Failure::transient(FailureClass::NodeDisk, sentence))
-        })?;
-        let guard = match Guard::start(&attempt.parts.guard, &post).await {
-            Ok(guard) => guard,
-            Err(error) => {
-                end(attempt, &facts.id, None).await;
-                return Err(error.into());
+            // First the watch, then the look that counts: what happens in between is seen.
+            let watch = engine.watch(docker_id).await?;
+            facts = engine.inspect(docker_id).await?.ok_or_else(removed)?;
+            if facts.status != ContainerStatus::Running {
+                return Ok(Self::of(&facts, watch, seen_to));
             }
-        };
+        }
+        let (guard, watch) = ready(attempt, &engine, &facts.id).await?;
+        let mut freeze = Self::of(&facts, watch, seen_to);
         freeze.held = Some(Held { guard, since: Instant::now() });
         // Never dropped half-way: Docker would still freeze the container, after our thaw.
         match engine.pause(&facts.id).await {
-            Ok(_) => {
+            Ok(Changed::Yes) => {
                 freeze.frozen = true;
-                // What came before our own freeze is not news.
-                match engine.watch(&facts.id).await {
-                    Ok(watch) => {
-                        freeze.watch = watch;
-                        Ok(freeze)
-                    }
-                    Err(error) => {
-                        freeze.thaw(attempt).await;
-                        Err(error.into())
-                    }
+                Ok(freeze)
+            }
+            Ok(Changed::No) => {
+                // Its user froze it since we looked: the freeze is the user's, and so is the thaw.
+                freeze.frozen = true;
+                if let Some(held) = freeze.held.take() {
+                    end(attempt, &facts.id, Some(held.guard)).await;
                 }
+                attempt.save().await?;
+                Ok(freeze)
             }
             Err(error) => {
                 // Docker may carry the freeze out yet: the journal's entry stays, and the sweep looks after it.
@@ -104,13 +84,17 @@ impl Freeze {
         }
     }
 
+    fn of(facts: &ContainerFacts, watch: RunWatch, seen_to: SeenTo) -> Self {
+        Self { docker_id: facts.id.clone(), held: None, frozen: facts.is_paused(), watch, _seen_to: seen_to }
+    }
+
     /// Whether nothing has let the container run since it was frozen. A watch with a gap leaves that open, and so is an
     /// error.
     pub(crate) async fn check(&self, attempt: &Attempt) -> Result<(), Halt> {
         let facts = attempt.parts.engine.inspect(&self.docker_id).await?.ok_or_else(removed)?;
         let as_it_was = if self.frozen { facts.is_paused() } else { !facts.status.is_alive() };
         if !as_it_was || self.watch.ran().await? {
-            return Err(Failure::transient(FailureClass::Engine, RAN).into());
+            return Err(ran());
         }
         Ok(())
     }
@@ -122,14 +106,35 @@ impl Freeze {
 
     /// Thaws the container, on its own time. What cannot be thawed now is left to the guard and to the journal.
     pub(crate) async fn thaw(mut self, attempt: &mut Attempt) {
-        let Some(held) = self.held.take() else { return };
+        self.let_go(attempt).await;
+    }
+
+    /// Thaws the container, and only then asks whether nothing had let it run since it was frozen, as [`Self::check`] does.
+    pub(crate) async fn thaw_and_check(mut self, attempt: &mut Attempt) -> Result<(), Halt> {
+        match self.let_go(attempt).await {
+            None => self.check(attempt).await,
+            Some(Thawed::ByUs) if self.watch.ran_besides_own_thaw().await? => Err(ran()),
+            Some(Thawed::ByUs) => Ok(()),
+            Some(Thawed::Before) => Err(ran()),
+            Some(Thawed::Gone) => Err(removed().into()),
+            Some(Thawed::NotYet) => {
+                let sentence = "Docker did not thaw the container in time; it is tried again until it does";
+                Err(Failure::transient(FailureClass::Engine, sentence).into())
+            }
+        }
+    }
+
+    /// Thaws what is ours to thaw; nothing where that is nothing.
+    async fn let_go(&mut self, attempt: &mut Attempt) -> Option<Thawed> {
+        let held = self.held.take()?;
         let thawed = thaw(attempt, &self.docker_id).await;
         attempt.parts.metrics.pause_seconds.observe(held.since.elapsed().as_secs_f64());
         attempt.note(format!("The container was frozen for {:.2} s.", held.since.elapsed().as_secs_f64()));
-        if thawed {
+        if thawed != Thawed::NotYet {
             end(attempt, &self.docker_id, Some(held.guard)).await;
         }
         // Otherwise the guard, dropped without a word, takes over.
+        Some(thawed)
     }
 
     /// Ends the freeze of a container that is gone.
@@ -140,24 +145,70 @@ impl Freeze {
     }
 }
 
+/// Prepares a freeze: the intent is written down, a guard stands by, and a watch is kept. What came before is no news; and
+/// from the freeze to the thaw Docker is asked nothing, so that a slow one prolongs nothing.
+async fn ready(attempt: &mut Attempt, engine: &Engine, docker_id: &str) -> Result<(Guard, RunWatch), Halt> {
+    let post = GuardPost {
+        docker_host: attempt.parts.settings.docker_host.clone(),
+        docker_id: docker_id.to_owned(),
+        locks_dir: attempt.node.locks_dir.clone(),
+    };
+    attempt.checkpoint.frozen = Some(Frozen { docker_id: docker_id.to_owned(), since: Timestamp::now() });
+    attempt.save().await?;
+    attempt.node.journal().add(docker_id, &attempt.job.id.to_string()).map_err(|e| {
+        let sentence = format!("the freeze of the container cannot be written down: {e}");
+        Halt::Failed(Failure::transient(FailureClass::NodeDisk, sentence))
+    })?;
+    // Side by side: a process to be started, and Docker to be asked.
+    match tokio::join!(Guard::start(&attempt.parts.guard, &post), engine.watch(docker_id)) {
+        (Ok(guard), Ok(watch)) => Ok((guard, watch)),
+        (Ok(guard), Err(error)) => {
+            end(attempt, docker_id, Some(guard)).await;
+            Err(error.into())
+        }
+        (Err(error), _) => {
+            end(attempt, docker_id, None).await;
+            Err(error.into())
+        }
+    }
+}
+
+/// How a thaw ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thawed {
+    /// It was frozen, and our thaw let it run.
+    ByUs,
+    /// It was not frozen any more, or an answer of Docker's was lost.
+    Before,
+    /// It is not there any more.
+    Gone,
+    /// Docker has not done it.
+    NotYet,
+}
+
+fn ran() -> Halt {
+    Failure::transient(FailureClass::Engine, RAN).into()
+}
+
 fn removed() -> Failure {
     let sentence = "the container was removed by somebody else while it was being saved";
     Failure::transient(FailureClass::Gone, sentence)
 }
 
-async fn thaw(attempt: &Attempt, docker_id: &str) -> bool {
+async fn thaw(attempt: &Attempt, docker_id: &str) -> Thawed {
     let deadline = Instant::now() + THAW_PATIENCE;
     let mut wait = Duration::from_millis(100);
     loop {
         match attempt.parts.engine.unpause(docker_id).await {
-            Ok(_) => return true,
-            Err(error) if error.is_not_found() => return true,
+            Ok(Changed::Yes) => return Thawed::ByUs,
+            Ok(Changed::No) => return Thawed::Before,
+            Err(error) if error.is_not_found() => return Thawed::Gone,
             Err(error) => {
                 tracing::error!(job.id = %attempt.job.id, container.docker_id = docker_id, error = %error, "the container could not be thawed yet");
             }
         }
         if Instant::now() >= deadline {
-            return false;
+            return Thawed::NotYet;
         }
         sleep(wait).await;
         wait = (wait * 2).min(THAW_AGAIN_MAX);

@@ -14,6 +14,7 @@
 //! | [`bases`], [`indexes`] | what is kept between saves: the images that containers are made of, and what their last images hold |
 //! | [`docker`], [`gpus`] | Docker Engine and the GPUs |
 
+mod adopted;
 mod attempt;
 mod bases;
 mod consume;

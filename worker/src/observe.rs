@@ -1,7 +1,8 @@
 //! Looking at Docker: what became of the node's containers, what runs here that nobody knows, and whether a container was
 //! left frozen. Docker may be slow: the heartbeat does not wait for this.
 
-use crate::docker::EngineInfo;
+use crate::adopted;
+use crate::docker::{ContainerFacts, EngineInfo};
 use crate::freeze;
 use crate::heartbeat::Seen;
 use crate::node::NodeContext;
@@ -131,6 +132,9 @@ async fn observe(
         // Also of one that was adopted, or launched before its image's config was kept.
         node.base(&facts.image_id);
     }
+    if let Some(facts) = facts.as_ref().filter(|_| adopted::is_of_others(container)) {
+        record_launch(parts, node, container, facts).await?;
+    }
     let running = facts.map(|facts| facts.status.is_alive());
     let state_as_seen = match running {
         Some(true) => ContainerState::Ready,
@@ -141,6 +145,21 @@ async fn observe(
     if state_as_seen != container.state || size_as_seen != container.writable_bytes {
         let seen = Observed { id: container.id, docker_id, running, writable_bytes };
         parts.store.observe(&node.run.uid, &seen).await?;
+    }
+    Ok(())
+}
+
+/// Writes down what an adopted container was launched with.
+async fn record_launch(
+    parts: &Parts,
+    node: &NodeContext,
+    container: &Container,
+    facts: &ContainerFacts,
+) -> Result<(), LookError> {
+    let rules = &parts.settings.mounts;
+    let launched = adopted::launched(&parts.engine, node, rules, container, facts).await?;
+    if !launched.seen.is_in(container) {
+        parts.store.record_launch(&node.run.uid, container.id, &facts.id, &launched.seen).await?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::docker::{Engine, GpuRequest};
 use crate::gpus::GpuInventory;
 use crate::guard::GuardCommand;
 use crate::metrics::Metrics;
+use mothball_domain::container::MountRule;
 use mothball_domain::name::NodeName;
 use mothball_domain::retry::RetryPolicy;
 use mothball_image::Registry;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub usage_interval: Duration,
     /// How long a container's first process may take to end by itself.
     pub stop_grace: Duration,
+    /// What is mounted into launched containers: of an adopted one, too, a wake can bring it back.
+    pub mounts: Vec<MountRule>,
     /// What else looks like a secret, and what does not.
     pub secrets: SecretRules,
     /// How long a container may stay frozen while it is saved and deleted.

@@ -9,7 +9,7 @@ use crate::parts::CatalogEntry;
 use crate::submit::{self, Order, Repeatable};
 use axum::extract::State;
 use axum::response::Response;
-use mothball_domain::container::{Launch, Mount, PORTS_MAX, Source};
+use mothball_domain::container::{Launch, Mount, MountRule, PORTS_MAX, Source};
 use mothball_domain::flavor::Flavor;
 use mothball_domain::image::ImageRef;
 use mothball_domain::job::JobSpec;
@@ -152,11 +152,11 @@ fn mounts(
     user: &UserName,
     project: &ProjectName,
 ) -> Result<Vec<Mount>, Problem> {
-    let fill = |text: &str| text.replace("{user}", user.as_str()).replace("{project}", project.as_str());
     let rules = &app.parts.settings.mounts;
-    let known = |target: &String| rules.iter().any(|r| r.target == *target || fill(&r.target) == *target);
+    let target_of = |rule: &MountRule| rule.of(user, project).target;
+    let known = |target: &String| rules.iter().any(|r| r.target == *target || target_of(r) == *target);
     if let Some(unknown) = asked.iter().find(|target| !known(target)) {
-        let targets: Vec<String> = rules.iter().map(|r| fill(&r.target)).collect();
+        let targets: Vec<String> = rules.iter().map(target_of).collect();
         let hint = if targets.is_empty() {
             "No mounts are configured here.".to_owned()
         } else {
@@ -169,9 +169,10 @@ fn mounts(
         .with_field("mounts")
         .with_hint(app.ask(&hint)));
     }
-    let wanted = |target: &str| asked.is_empty() || asked.iter().any(|a| a == target || *a == fill(target));
-    let chosen = rules.iter().filter(|rule| wanted(&rule.target));
-    Ok(chosen.map(|r| Mount { target: fill(&r.target), source: fill(&r.source) }).collect())
+    let wanted = |rule: &&MountRule| {
+        asked.is_empty() || asked.iter().any(|a| *a == rule.target || *a == target_of(rule))
+    };
+    Ok(rules.iter().filter(wanted).map(|rule| rule.of(user, project)).collect())
 }
 
 #[cfg(test)]

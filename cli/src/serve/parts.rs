@@ -3,6 +3,7 @@
 use crate::config::{GpuRequest, Gpus, Settings, SmtpTls, Snapshot};
 use crate::exit::Fail;
 use mothball_api::{Limits, ReadyCheck};
+use mothball_domain::container::MountRule;
 use mothball_domain::name::NodeName;
 use mothball_domain::notice::delivery::DeliveryRetry;
 use mothball_domain::notice::reach::Reach;
@@ -124,14 +125,11 @@ pub(super) fn api(
         image: c.image.clone(),
         kind: c.kind.clone(),
     });
-    let mounts = settings.mounts.iter();
-    let mounts =
-        mounts.map(|m| mothball_api::MountRule { target: m.target.clone(), source: m.source.clone() });
     let api = mothball_api::Settings {
         currency: settings.currency.clone(),
         catalog: catalog.collect(),
         flavors: settings.flavors.clone(),
-        mounts: mounts.collect(),
+        mounts: mounts(settings),
         max_attempts: settings.jobs.max_attempts,
         alive_within: settings.worker.alive_within.0,
         seen_within: seen_within(settings),
@@ -280,6 +278,7 @@ pub(super) fn worker(
             heartbeat: w.heartbeat.0,
             usage_interval: w.usage_interval.0,
             stop_grace: w.stop_grace.0,
+            mounts: mounts(settings),
             secrets: SecretRules::new(&w.secret_files, &w.secret_files_ignored)
                 .map_err(|e| Fail::usage(format!("worker.secret_files: {e}")))?,
             frozen_max: w.frozen_max.0,
@@ -289,6 +288,11 @@ pub(super) fn worker(
             version: VERSION.to_owned(),
         },
     })
+}
+
+fn mounts(settings: &Settings) -> Vec<MountRule> {
+    let rules = settings.mounts.iter();
+    rules.map(|m| MountRule { target: m.target.clone(), source: m.source.clone() }).collect()
 }
 
 /// A catalogue entry's name with its tag; the tag that stands for none is `latest`.

@@ -202,20 +202,25 @@ impl Tree {
 
     /// An entry's path.
     pub fn path(&self, id: NodeId) -> Vec<u8> {
-        let mut chain = Vec::new();
-        let mut at = id;
-        while at != ROOT {
-            chain.push(at);
-            at = self.parent(at);
-        }
-        let mut path = Vec::with_capacity(64);
-        for id in chain.into_iter().rev() {
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(self.name(id));
-        }
+        let mut path = Vec::new();
+        self.add_path(id, &mut path);
         path
+    }
+
+    /// Puts an entry's path behind what is there. Asks for no memory but the path's own: walks do this for each directory.
+    pub(crate) fn add_path(&self, id: NodeId, path: &mut Vec<u8>) {
+        let way =
+            || std::iter::successors(Some(id), |id| Some(self.parent(*id))).take_while(|id| *id != ROOT);
+        let length: usize = way().map(|id| usize::from(self.node(id).name_len) + 1).sum();
+        let begin = path.len();
+        let mut end = begin + length.saturating_sub(1);
+        path.resize(end, b'/');
+        for id in way() {
+            let name = self.name(id);
+            let at = end - name.len();
+            path[at..end].copy_from_slice(name);
+            end = at.saturating_sub(1);
+        }
     }
 
     /// The entry of this name in a directory.
@@ -246,15 +251,19 @@ impl Tree {
 
     /// Puts a directory's content behind everything that is there: sorted by name, each with its name.
     /// Answers the first one's number. The caller has checked that it fits (see `walk`).
-    pub(crate) fn append(&mut self, parent: NodeId, children: &[(Node, &[u8])]) -> NodeId {
+    pub(crate) fn append<'a>(
+        &mut self,
+        parent: NodeId,
+        children: impl IntoIterator<Item = (Node, &'a [u8])>,
+    ) -> NodeId {
         let first = self.nodes.len() as NodeId;
-        if !children.is_empty() {
-            self.nodes[parent as usize].first_child = first;
-        }
         for (node, name) in children {
             let (name_at, name_len) = (self.names.len() as u32, name.len() as u8);
             self.names.extend_from_slice(name);
-            self.nodes.push(Node { parent, name_at, name_len, first_child: 0, ..*node });
+            self.nodes.push(Node { parent, name_at, name_len, first_child: 0, ..node });
+        }
+        if self.nodes.len() > first as usize {
+            self.nodes[parent as usize].first_child = first;
         }
         first
     }

@@ -1,17 +1,19 @@
 //! One look at a whole tree: names and what `stat` says, nothing is read.
 //!
-//! Threads take directory after directory: on a cold disk the waits overlap. What vanishes meanwhile is not in the
-//! result, and what changes is seen before or after: a walk of a running container is a draft that the next one mends.
+//! Threads take a few directories at a time: on a cold disk the waits overlap, and where everything is in memory they
+//! seldom meet at the lock. What vanishes meanwhile is not in the result, and what changes is seen before or after: a walk of
+//! a running container is a draft that the next one mends.
 
-use super::entry::{OPAQUE_NAME, OPAQUE_XATTR, PATH_BYTES_MAX, Timestamp, WHITEOUT_PREFIX};
+use super::entry::{OPAQUE_NAME, PATH_BYTES_MAX, Timestamp};
 use super::root::Root;
 use super::tree::{Kind, Node, NodeId, ROOT, Tree};
-use rustix::fs::{AtFlags, FileType, RawDir, Stat};
-use rustix::io::Errno;
+use batch::Batch;
+use rustix::fs::{FileType, Stat};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+mod batch;
 
 /// Longest path that is taken: an opaque mark in it still has a path that can be unpacked.
 const WALK_PATH_BYTES_MAX: usize = PATH_BYTES_MAX - 1 - OPAQUE_NAME.len();
@@ -19,10 +21,14 @@ const WALK_PATH_BYTES_MAX: usize = PATH_BYTES_MAX - 1 - OPAQUE_NAME.len();
 const THREADS: usize = 8;
 /// How many of the paths that were left out are named.
 const NAMED_MAX: usize = 100;
-/// Buffer for one read of a directory.
-const LISTING_BYTES: usize = 32 * 1024;
-/// The attribute by which overlayfs remembers where a renamed directory was.
-const REDIRECT_XATTR: &[u8] = b"trusted.overlay.redirect";
+/// Buffer for one read of a directory: whoever reads a large one asks seldom.
+const LISTING_BYTES: usize = 128 * 1024;
+/// Entries for which there is room at once, and bytes of their names. So much comes from the system by itself, costs nothing
+/// until it is written to, and grows and shrinks without being copied; less would be held twice whenever it grows.
+const ROOM_ENTRIES: usize = 1 << 20;
+const ROOM_NAMES_BYTES: usize = 40 << 20;
+/// Most directories that a thread takes at once.
+const BATCH_DIRECTORIES: usize = 16;
 
 /// Why something of the tree is not in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,11 +57,17 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    fn add(&mut self, path: Vec<u8>, reason: Reason) {
+    fn add(&mut self, path: &[u8], reason: Reason) {
         self.count += 1;
         if self.named.len() < NAMED_MAX {
-            self.named.push((path, reason));
+            self.named.push((path.to_vec(), reason));
         }
+    }
+
+    fn take(&mut self, other: &mut Self) {
+        self.count += std::mem::take(&mut other.count);
+        let room = NAMED_MAX.saturating_sub(self.named.len());
+        self.named.extend(other.named.drain(..).take(room));
     }
 }
 
@@ -80,28 +92,31 @@ pub fn walk(root: &Root, keep: &dyn Keep) -> io::Result<Tree> {
     let walked_at_nanos = file_system_now();
     let stat = rustix::fs::fstat(root.fd())?;
     let node = node_of(&stat, Kind::Directory);
-    let tree = Tree {
-        nodes: vec![node],
-        names: Vec::new(),
+    let mut tree = Tree {
+        nodes: Vec::with_capacity(ROOM_ENTRIES),
+        names: Vec::with_capacity(ROOM_NAMES_BYTES),
         left_out: LeftOut::default(),
         walked_at_nanos,
         hole_bytes: 0,
         redirected: false,
     };
-    let state = State { tree, queue: vec![ROOT], busy: 0, failed: None };
-    let walk = Walk { root, keep, device: stat.st_dev, state: Mutex::new(state), changed: Condvar::new() };
+    tree.nodes.push(node);
+    let shared = Shared { tree, queue: vec![ROOT], busy: 0, waiting: 0, failed: None };
+    let walk = Walk { root, keep, device: stat.st_dev, shared: Mutex::new(shared), changed: Condvar::new() };
     std::thread::scope(|scope| {
         for _ in 1..THREADS {
             scope.spawn(|| walk.work());
         }
         walk.work();
     });
-    let state = walk.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(error) = state.failed {
+    let shared = walk.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = shared.failed {
         return Err(error);
     }
-    let mut tree = state.tree;
+    let mut tree = shared.tree;
     tree.left_out.named.sort_unstable();
+    tree.nodes.shrink_to_fit();
+    tree.names.shrink_to_fit();
     Ok(tree)
 }
 
@@ -115,186 +130,91 @@ struct Walk<'a> {
     root: &'a Root,
     keep: &'a dyn Keep,
     device: u64,
-    state: Mutex<State>,
+    shared: Mutex<Shared>,
     /// There is something new in the queue, or nothing will come any more.
     changed: Condvar,
 }
 
-struct State {
+/// What the threads share.
+struct Shared {
     tree: Tree,
     /// Directories that nobody has looked into.
     queue: Vec<NodeId>,
-    /// Threads that look into one.
+    /// Threads that look into some.
     busy: usize,
+    /// Threads that have nothing to do.
+    waiting: usize,
     failed: Option<io::Error>,
 }
 
-/// What one directory holds.
-#[derive(Default)]
-struct Listing {
-    opaque: bool,
-    redirected: bool,
-    names: Vec<u8>,
-    /// With the place of each name.
-    found: Vec<(Node, usize, usize)>,
-    left_out: LeftOut,
-    hole_bytes: u64,
-}
-
 impl Walk<'_> {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes directory after directory until there is none left, or one fails.
+    /// Takes directories until there are none left, or one fails.
     fn work(&self) {
         let mut buffer = vec![MaybeUninit::uninit(); LISTING_BYTES];
-        let mut state = self.lock();
+        let mut batch = Batch::default();
+        let mut shared = self.lock();
         loop {
-            if state.failed.is_some() || (state.queue.is_empty() && state.busy == 0) {
+            if shared.failed.is_some() || (shared.queue.is_empty() && shared.busy == 0) {
                 self.changed.notify_all();
                 return;
             }
-            let Some(id) = state.queue.pop() else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            state.busy += 1;
-            let path = state.tree.path(id);
-            drop(state);
-            let listing = self.list(&path, &mut buffer);
-            state = self.lock();
-            state.busy -= 1;
-            if let Err(error) = listing.and_then(|listing| state.take(id, listing)) {
-                state.failed = Some(error);
-            }
-            if state.queue.len() > 1 {
-                self.changed.notify_all();
-            }
-        }
-    }
-
-    fn list(&self, path: &[u8], buffer: &mut [MaybeUninit<u8>]) -> io::Result<Listing> {
-        let mut listing = Listing::default();
-        let directory = match self.root.directory(path) {
-            Ok(directory) => directory,
-            // Removed, or replaced by something else, since its own directory was read.
-            Err(error) if is_gone(&error) => return Ok(listing),
-            Err(error) => return Err(error),
-        };
-        listing.marks(directory.as_fd())?;
-        let mut entries = RawDir::new(&directory, buffer);
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                // The directory was removed while it was read.
-                Err(Errno::NOENT) => break,
-                Err(error) => return Err(error.into()),
-            };
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
+            if shared.queue.is_empty() {
+                shared.waiting += 1;
+                shared = self.changed.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                shared.waiting -= 1;
                 continue;
             }
-            match rustix::fs::statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => self.add(&mut listing, path, name, &stat),
-                Err(Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
+            shared.give(&mut batch);
+            shared.busy += 1;
+            drop(shared);
+            let listed = batch.list(self, &mut buffer);
+            shared = self.lock();
+            shared.busy -= 1;
+            if let Err(error) = listed.and_then(|()| shared.take(&mut batch)) {
+                shared.failed = Some(error);
             }
-        }
-        let Listing { names, found, .. } = &mut listing;
-        found.sort_unstable_by(|(_, at, end), (_, other_at, other_end)| {
-            names[*at..*end].cmp(&names[*other_at..*other_end])
-        });
-        Ok(listing)
-    }
-
-    /// Takes one entry in, or says why not.
-    fn add(&self, listing: &mut Listing, directory: &[u8], name: &[u8], stat: &Stat) {
-        let path = || {
-            let mut path = directory.to_vec();
-            if !path.is_empty() {
-                path.push(b'/');
+            // This thread takes a share itself; whoever is not needed sleeps on.
+            for _ in 0..shared.waiting.min(shared.queue.len().saturating_sub(1)) {
+                self.changed.notify_one();
             }
-            path.extend_from_slice(name);
-            path
-        };
-        let node = kind_of(stat).map(|kind| node_of(stat, kind));
-        let reason = match &node {
-            _ if stat.st_dev != self.device => Some(Reason::OtherFileSystem),
-            _ if name.starts_with(WHITEOUT_PREFIX) => Some(Reason::WhiteoutName),
-            _ if directory.len() + 1 + name.len() > WALK_PATH_BYTES_MAX => Some(Reason::PathTooLong),
-            None => Some(Reason::Socket),
-            Some(node) => self.keep.leave_out(&path(), node),
-        };
-        match (node, reason) {
-            (Some(node), None) => {
-                let at = listing.names.len();
-                listing.names.extend_from_slice(name);
-                listing.found.push((node, at, listing.names.len()));
-                if node.kind == Kind::File {
-                    listing.hole_bytes += node.size.saturating_sub(stat.st_blocks as u64 * 512);
-                }
-            }
-            (_, Some(reason)) => listing.left_out.add(path(), reason),
-            (None, None) => {}
         }
     }
 }
 
-impl Listing {
-    /// What overlayfs says of the directory itself.
-    fn marks(&mut self, directory: BorrowedFd<'_>) -> io::Result<()> {
-        let mut names = [0; 1024];
-        let listed = match rustix::fs::flistxattr(directory, &mut names) {
-            Ok(length) => &names[..length],
-            Err(Errno::NOTSUP) => return Ok(()),
-            // More than fits: ask for the one that matters.
-            Err(Errno::RANGE) => OPAQUE_XATTR.as_bytes(),
-            Err(error) => return Err(error.into()),
-        };
-        for name in listed.split(|b| *b == 0) {
-            if name == OPAQUE_XATTR.as_bytes() {
-                let mut value = [0; 8];
-                let read = rustix::fs::fgetxattr(directory, OPAQUE_XATTR, &mut value);
-                self.opaque = read.is_ok_and(|length| &value[..length] == b"y");
-            } else if name == REDIRECT_XATTR {
-                self.redirected = true;
-            }
-        }
-        Ok(())
+impl Shared {
+    /// Gives a fair share of the directories that wait.
+    fn give(&mut self, batch: &mut Batch) {
+        let share = (self.queue.len() / THREADS).clamp(1, BATCH_DIRECTORIES);
+        let from = self.queue.len() - share;
+        batch.begin(&self.tree, self.queue.drain(from..));
     }
-}
 
-impl State {
-    /// Puts a directory's content into the tree, and its directories into the queue.
-    fn take(&mut self, id: NodeId, listing: Listing) -> io::Result<()> {
-        let Listing { opaque, redirected, names, found, left_out, hole_bytes } = listing;
+    /// Puts what directories hold into the tree, and their directories into the queue.
+    fn take(&mut self, batch: &mut Batch) -> io::Result<()> {
         let tree = &mut self.tree;
-        if opaque {
-            tree.nodes[id as usize].kind = Kind::OpaqueDirectory;
-        }
-        tree.redirected |= redirected;
-        tree.hole_bytes += hole_bytes;
-        tree.left_out.count += left_out.count;
-        let room = NAMED_MAX.saturating_sub(tree.left_out.named.len());
-        tree.left_out.named.extend(left_out.named.into_iter().take(room));
-        if u32::try_from(tree.nodes.len() + found.len()).is_err()
-            || u32::try_from(tree.names.len() + names.len()).is_err()
+        tree.redirected |= batch.redirected;
+        tree.hole_bytes += batch.hole_bytes;
+        tree.left_out.take(&mut batch.left_out);
+        let (nodes, names) = batch.len();
+        if u32::try_from(tree.nodes.len() + nodes).is_err()
+            || u32::try_from(tree.names.len() + names).is_err()
         {
             return Err(io::Error::other("the tree has more entries than one image can hold"));
         }
-        let children: Vec<_> = found.iter().map(|(node, at, end)| (*node, &names[*at..*end])).collect();
-        let first = tree.append(id, &children);
-        let directories = children.iter().enumerate().filter(|(_, (node, _))| node.kind.is_directory());
-        self.queue.extend(directories.map(|(n, _)| first + n as NodeId));
+        for listed in batch.directories() {
+            if listed.opaque {
+                tree.nodes[listed.id as usize].kind = Kind::OpaqueDirectory;
+            }
+            let first = tree.append(listed.id, listed.entries());
+            let found = first..tree.nodes.len() as NodeId;
+            self.queue.extend(found.filter(|id| tree.nodes[*id as usize].kind.is_directory()));
+        }
         Ok(())
     }
-}
-
-/// Whether an error says that a path does not lead to a directory any more.
-fn is_gone(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV))
 }
 
 /// What `stat` says that something is; nothing of sockets.
@@ -341,6 +261,7 @@ pub(crate) fn node_of(stat: &Stat, kind: Kind) -> Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::entry::OPAQUE_XATTR;
     use std::fs;
     use std::os::unix::net::UnixListener;
 

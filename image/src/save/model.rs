@@ -177,7 +177,7 @@ impl Container {
                     (node(thing, linked), child[child.len() - 1].as_bytes())
                 })
                 .collect();
-            let first = tree.append(id, &nodes);
+            let first = tree.append(id, nodes);
             let directories = children.into_iter().zip(first..).filter(|(c, _)| self.upper[c].is_directory());
             queue.extend(directories.map(|(child, id)| (id, child)));
         }

@@ -1,12 +1,12 @@
 //! What the beginning of a file says of what it holds. The secret itself goes nowhere: only its kind comes out.
 
 use super::names::Verdict;
+use super::until::Until;
 use super::walk::Root;
 use mothball_domain::survey::SecretKind;
 use regex::bytes::RegexSet;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
 
 /// Bytes of each file that are read.
 const HEAD_BYTES: u64 = 16 << 10;
@@ -55,7 +55,7 @@ pub(super) struct Candidate {
 pub(super) fn look_into(
     root: &Root,
     candidates: &[Candidate],
-    until: Instant,
+    until: &Until,
     threads: usize,
 ) -> (Vec<(Vec<u8>, SecretKind)>, bool) {
     let Ok(signs) = Signs::new() else { return (Vec::new(), false) };
@@ -63,7 +63,7 @@ pub(super) fn look_into(
     let look = || {
         let (mut found, mut head) = (Vec::new(), Vec::new());
         while let Some(candidate) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if Instant::now() >= until || bytes.load(Ordering::Relaxed) >= BYTES_MAX {
+            if until.is_over() || bytes.load(Ordering::Relaxed) >= BYTES_MAX {
                 complete.store(false, Ordering::Relaxed);
                 break;
             }

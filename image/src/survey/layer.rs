@@ -4,6 +4,7 @@ use super::caches::cache_at;
 use super::content::{self, Candidate, FILE_SIZE_MAX, FILES_MAX};
 use super::largest::{Largest, Weights};
 use super::names::{SecretRules, Verdict, is_quiet, verdict};
+use super::until::Until;
 use super::walk::{Bounds, Root, Visit, kind, walk};
 use super::{depth, shown};
 use mothball_domain::exclude::Excluder;
@@ -28,7 +29,7 @@ pub struct Looking<'a> {
     /// The operator's word on what looks like a secret.
     pub secrets: &'a SecretRules,
     /// When to stop counting, whatever is left.
-    pub until: Instant,
+    pub until: &'a Until,
     /// Threads.
     pub threads: usize,
 }
@@ -38,9 +39,8 @@ pub struct Looking<'a> {
 pub fn look_at_layer(upper: &Path, looking: Looking<'_>) -> io::Result<LayerReport> {
     let root = Root::open(upper)?;
     let began = Instant::now();
-    let time = looking.until.saturating_duration_since(began);
     // A walk that takes all the time would leave nothing to look for secrets.
-    let bounds = Bounds { until: began + time * 3 / 4, threads: looking.threads };
+    let bounds = Bounds { until: looking.until.part(75), threads: looking.threads };
     let linked = Mutex::new(HashSet::new());
     let visitor = || Visitor::new(&looking, &linked);
     let (visitors, complete) = walk(&root, Inside::default(), bounds, visitor);
@@ -48,7 +48,12 @@ pub fn look_at_layer(upper: &Path, looking: Looking<'_>) -> io::Result<LayerRepo
     for visitor in visitors {
         all.merge(visitor);
     }
-    Ok(all.report(&root, complete, looking.until.max(began + Duration::from_millis(1)), looking.threads))
+    Ok(all.report(
+        &root,
+        complete,
+        &looking.until.not_before(began + Duration::from_millis(1)),
+        looking.threads,
+    ))
 }
 
 /// What is known of a directory by where it is.
@@ -161,7 +166,7 @@ impl<'a> Visitor<'a> {
         self.candidates.extend(other.candidates);
     }
 
-    fn report(mut self, root: &Root, complete: bool, until: Instant, threads: usize) -> LayerReport {
+    fn report(mut self, root: &Root, complete: bool, until: &Until, threads: usize) -> LayerReport {
         // Nearest to the root first: what people write lies there, and what they unpack lies deep.
         self.candidates.sort_by_cached_key(|c| depth(&c.path));
         let too_many = self.candidates.len() > FILES_MAX;

@@ -1,12 +1,12 @@
 //! Looking at a mount: how much lies there, and which installed packages a save would not carry.
 
+use super::until::Until;
 use super::walk::{Bounds, Root, Visit, kind, walk};
 use super::{depth, name_of, parent_of, shown};
 use mothball_domain::survey::{PackageTree, TREES_MAX, TreeKind};
 use rustix::fs::{FileType, Stat};
 use std::io;
 use std::path::Path;
-use std::time::Instant;
 
 /// Trees that are remembered before those that lie in others are taken out.
 const FOUND_MAX: usize = 1_000;
@@ -24,7 +24,7 @@ pub struct Mounted {
 
 /// Looks at what is mounted at `target`, from `source` on the node. Blocks, and where a file server is away that may be for
 /// ever: give it a thread that can be spared. Fails where the source cannot be opened.
-pub fn look_at_mount(source: &Path, target: &str, until: Instant, threads: usize) -> io::Result<Mounted> {
+pub fn look_at_mount(source: &Path, target: &str, until: Until, threads: usize) -> io::Result<Mounted> {
     if source.is_file() {
         return Ok(Mounted { bytes: source.metadata()?.len(), complete: true, trees: Vec::new() });
     }
@@ -99,7 +99,7 @@ mod tests {
         }
         fs::write(dir.path().join("venv/pyvenv.cfg"), "12345").unwrap();
         fs::write(dir.path().join("data"), [0; 1000]).unwrap();
-        let later = Instant::now() + Duration::from_mins(1);
+        let later = Until::after(Duration::from_mins(1));
         let seen = look_at_mount(dir.path(), "/home/ann", later, 2).unwrap();
         assert_eq!((seen.bytes, seen.complete), (1005, true));
         let trees: Vec<(&str, TreeKind)> = seen.trees.iter().map(|t| (t.path.as_str(), t.kind)).collect();
@@ -117,9 +117,9 @@ mod tests {
     fn a_mount_may_be_one_file_or_be_gone_or_take_too_long() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "123").unwrap();
-        let later = Instant::now() + Duration::from_mins(1);
-        assert_eq!(look_at_mount(&dir.path().join("file"), "/x", later, 1).unwrap().bytes, 3);
+        let later = Until::after(Duration::from_mins(1));
+        assert_eq!(look_at_mount(&dir.path().join("file"), "/x", later.clone(), 1).unwrap().bytes, 3);
         assert!(look_at_mount(&dir.path().join("none"), "/x", later, 1).is_err());
-        assert!(!look_at_mount(dir.path(), "/x", Instant::now(), 1).unwrap().complete);
+        assert!(!look_at_mount(dir.path(), "/x", Until::after(Duration::ZERO), 1).unwrap().complete);
     }
 }

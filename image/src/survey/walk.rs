@@ -1,5 +1,6 @@
 //! Walking a tree with several threads, within a time: on a cold disk the latency of each directory is what costs.
 
+use super::until::Until;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, openat2, statat};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,7 +8,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 /// Directories that may wait for their turn: what goes beyond is not walked, and said not to be.
 const PENDING_MAX: usize = 300_000;
@@ -24,9 +24,9 @@ pub(super) trait Visit: Send {
 }
 
 /// How far a walk may go.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Bounds {
-    pub(super) until: Instant,
+    pub(super) until: Until,
     pub(super) threads: usize,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn walk<V: Visit>(
     let mut visitors: Vec<V> = (0..bounds.threads.max(1)).map(|_| visitor()).collect();
     std::thread::scope(|scope| {
         for visitor in &mut visitors {
-            scope.spawn(|| work(root, &todo, visitor, bounds.until));
+            scope.spawn(|| work(root, &todo, visitor, &bounds.until));
         }
     });
     let complete = todo.lock().complete;
@@ -103,10 +103,10 @@ impl<I> Todo<I> {
     }
 
     /// The next directory; none when all are done or the time is over.
-    fn next(&self, until: Instant) -> Option<(Vec<u8>, I)> {
+    fn next(&self, until: &Until) -> Option<(Vec<u8>, I)> {
         let mut state = self.lock();
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.left();
             if left.is_zero() {
                 state.complete &= state.pending.is_empty() && state.working == 0;
                 return None;
@@ -132,7 +132,7 @@ impl<I> Todo<I> {
     }
 }
 
-fn work<V: Visit>(root: &Root, todo: &Todo<V::Inside>, visitor: &mut V, until: Instant) {
+fn work<V: Visit>(root: &Root, todo: &Todo<V::Inside>, visitor: &mut V, until: &Until) {
     while let Some((path, inside)) = todo.next(until) {
         let mut found = Vec::new();
         let complete = match root.directory(&path) {
@@ -150,7 +150,7 @@ fn list<V: Visit>(
     inside: &V::Inside,
     visitor: &mut V,
     found: &mut Vec<(Vec<u8>, V::Inside)>,
-    until: Instant,
+    until: &Until,
 ) -> bool {
     let mut count = 0;
     let mut full = path.to_vec();
@@ -160,7 +160,7 @@ fn list<V: Visit>(
             continue;
         }
         count += 1;
-        if count % CLOCK_EVERY == 0 && Instant::now() >= until {
+        if count % CLOCK_EVERY == 0 && until.is_over() {
             return false;
         }
         let Ok(fd) = directory.fd() else { return true };
@@ -187,6 +187,7 @@ pub(super) fn kind(stat: &Stat) -> FileType {
 mod tests {
     use super::*;
     use std::time::Duration;
+    use tokio_util::sync::CancellationToken;
 
     struct Names(Vec<String>);
 
@@ -198,7 +199,7 @@ mod tests {
         }
     }
 
-    fn names(root: &Path, until: Instant) -> (Vec<String>, bool) {
+    fn names(root: &Path, until: Until) -> (Vec<String>, bool) {
         let root = Root::open(root).unwrap();
         let (visitors, complete) = walk(&root, (), Bounds { until, threads: 4 }, || Names(Vec::new()));
         let mut names: Vec<String> = visitors.into_iter().flat_map(|v| v.0).collect();
@@ -213,7 +214,7 @@ mod tests {
         std::fs::write(dir.path().join("a/b/file"), "x").unwrap();
         std::os::unix::fs::symlink("/etc", dir.path().join("a/out")).unwrap();
         std::os::unix::fs::symlink("..", dir.path().join("a/b/up")).unwrap();
-        let (names, complete) = names(dir.path(), Instant::now() + Duration::from_mins(1));
+        let (names, complete) = names(dir.path(), Until::after(Duration::from_mins(1)));
         assert_eq!(names, ["a", "a/b", "a/b/c", "a/b/file", "a/b/up", "a/out"]);
         assert!(complete);
         let root = Root::open(dir.path()).unwrap();
@@ -229,9 +230,13 @@ mod tests {
         for i in 0..300 {
             std::fs::create_dir(dir.path().join(i.to_string())).unwrap();
         }
-        let (seen, complete) = names(dir.path(), Instant::now());
+        let (seen, complete) = names(dir.path(), Until::after(Duration::ZERO));
         assert!(!complete && seen.len() < 300, "{}", seen.len());
-        let (seen, complete) = names(dir.path(), Instant::now() + Duration::from_mins(1));
+        let (seen, complete) = names(dir.path(), Until::after(Duration::from_mins(1)));
         assert!(complete && seen.len() == 300);
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let (_, complete) = names(dir.path(), Until::after(Duration::from_mins(1)).or(stop));
+        assert!(!complete);
     }
 }

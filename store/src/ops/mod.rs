@@ -1,6 +1,7 @@
 //! The operations, one room for each subject. Each is written as a function of a [`Tx`](crate::db::tx::Tx) that decides,
 //! and a method of [`Store`](crate::Store) that runs it until its commit holds.
 
+pub(crate) mod adopted;
 pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod cancel;

@@ -2,12 +2,12 @@
 
 use crate::world::*;
 use anyhow::{Context, Result, ensure};
-use mothball_domain::container::{Container, ContainerState, Source};
+use mothball_domain::container::{Container, ContainerState, Mount, Port, Source};
 use mothball_domain::id::ContainerId;
 use mothball_domain::job::{JobSpec, Then};
 use mothball_store::{
-    AdoptedContainer, ContainerChange, ContainerQuery, Effect, Observed, Outcome, Submission, Submitted,
-    Target,
+    AdoptedContainer, ContainerChange, ContainerQuery, Effect, Observed, Outcome, SeenLaunch, Submission,
+    Submitted, Target,
 };
 
 async fn see(w: &World, container: &Container, running: Option<bool>) -> Result<Container> {
@@ -90,6 +90,37 @@ pub(crate) async fn an_adopted_container_is_one_like_the_others(w: &World) -> Re
     w.saved(&container, "it:v1", 1).await?;
     w.deleted(&container).await?;
     ensure!(w.store.nodes().await?[0].1.gpus_held() == 1);
+    Ok(())
+}
+
+pub(crate) async fn what_an_adopted_container_was_launched_with_is_written_down(w: &World) -> Result<()> {
+    w.node("n1", 1).await?;
+    let container = w.store.adopt(&found("box", "d-old", Vec::new())).await?.ok().context("adopted")?;
+    let seen = SeenLaunch {
+        env: [("TOKEN".to_owned(), "secret".to_owned())].into(),
+        mounts: vec![Mount { target: "/home/ann".into(), source: "/mnt/ann".into() }],
+        ports: vec![8080],
+        published: vec![Port { target: 8080, published: Some(32_768) }],
+    };
+    ensure!(!format!("{seen:?}").contains("secret"), "{seen:?}");
+    // Of another Docker, or of another container of this one: it says nothing of ours.
+    w.store.record_launch("n2", container.id, "d-old", &seen).await?;
+    w.store.record_launch("n1", container.id, "d-new", &seen).await?;
+    w.store.record_launch("n1", ContainerId(99), "d-old", &seen).await?;
+    ensure!(w.container(container.id).await? == container);
+    for _ in 0..2 {
+        w.store.record_launch("n1", container.id, "d-old", &seen).await?;
+        let known = w.container(container.id).await?;
+        ensure!(seen.is_in(&known) && known.state == container.state && known.metered == container.metered);
+    }
+    // Where it does not run its ports are not to be reached, and stay those that it publishes.
+    let stopped = SeenLaunch { published: Vec::new(), ..seen.clone() };
+    w.store.record_launch("n1", container.id, "d-old", &stopped).await?;
+    ensure!(w.container(container.id).await?.launch.ports == [8080]);
+    let ours = w.launched("ours", 0).await?;
+    let docker_id = ours.docker_id.clone().context("a Docker id")?;
+    w.store.record_launch("n1", ours.id, &docker_id, &seen).await?;
+    ensure!(w.container(ours.id).await? == ours, "what Mothball launched is not asked of Docker");
     Ok(())
 }
 

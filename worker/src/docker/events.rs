@@ -5,6 +5,7 @@ use super::{DockerError, Engine};
 use hyper::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -101,13 +102,23 @@ pub struct RunWatch {
     _reader: JoinSet<()>,
 }
 
+/// What the stream has brought.
 #[derive(Debug, Default)]
-enum Seen {
-    #[default]
-    Rest,
-    Run,
-    End(Option<String>),
+struct Seen {
+    /// When the container was let run: the first of these moments.
+    runs: BTreeSet<Timestamp>,
+    /// That the stream is over, and why.
+    end: Option<End>,
 }
+
+#[derive(Debug)]
+enum End {
+    ByDocker,
+    Broken(String),
+}
+
+/// Moments that are kept: more than one answers every question.
+const RUNS_MAX: usize = 4;
 
 impl Engine {
     /// Watches a container from now on.
@@ -116,37 +127,53 @@ impl Engine {
         let events = self.events(docker_id, since).await?;
         let (seen, watched) = watch::channel(Seen::default());
         let mut reader = JoinSet::new();
-        reader.spawn(async move { drop(seen.send(read(events).await)) });
+        reader.spawn(read(events, seen));
         let (engine, docker_id) = (self.clone(), docker_id.to_owned());
         Ok(RunWatch { engine, docker_id, since, seen: watched, _reader: reader })
     }
 }
 
-async fn read(mut events: ContainerEvents) -> Seen {
-    loop {
+async fn read(mut events: ContainerEvents, seen: watch::Sender<Seen>) {
+    let end = loop {
         match events.next().await {
-            Ok(Some(event)) if event.lets_run() => return Seen::Run,
+            Ok(Some(event)) if event.lets_run() => seen.send_modify(|seen| {
+                if seen.runs.len() < RUNS_MAX {
+                    seen.runs.insert(event.at);
+                }
+            }),
             Ok(Some(_)) => {}
-            Ok(None) => return Seen::End(None),
-            Err(error) => return Seen::End(Some(error.to_string())),
+            Ok(None) => break End::ByDocker,
+            Err(error) => break End::Broken(error.to_string()),
         }
-    }
+    };
+    seen.send_modify(|seen| seen.end = Some(end));
 }
 
 impl RunWatch {
     /// Whether anything has let the container run, up to the call. A watch that has a gap is an error: whoever asks wants
     /// to know that nothing happened.
     pub async fn ran(&self) -> Result<bool, DockerError> {
+        self.ran_more_often_than(0).await
+    }
+
+    /// The same of a container that the caller itself has thawed once, as Docker has confirmed, and that nobody else was
+    /// to let run. A watch that has not seen that thaw has a gap, too.
+    pub async fn ran_besides_own_thaw(&self) -> Result<bool, DockerError> {
+        self.ran_more_often_than(1).await
+    }
+
+    async fn ran_more_often_than(&self, own: usize) -> Result<bool, DockerError> {
         let until = self.engine.clock().await?;
         let lately = self.engine.events_between(&self.docker_id, self.since, until).await?;
-        if lately.iter().any(ContainerEvent::lets_run) {
-            return Ok(true);
-        }
-        match &*self.seen.borrow() {
-            Seen::Rest => Ok(false),
-            Seen::Run => Ok(true),
-            Seen::End(None) => Err(DockerError::Cut { what: WHAT }),
-            Seen::End(Some(reason)) => Err(DockerError::Broken { what: WHAT, reason: reason.clone() }),
+        let seen = self.seen.borrow();
+        let mut runs = seen.runs.clone();
+        runs.extend(lately.iter().filter(|event| event.lets_run()).map(|event| event.at));
+        match &seen.end {
+            _ if runs.len() > own => Ok(true),
+            Some(End::Broken(reason)) => Err(DockerError::Broken { what: WHAT, reason: reason.clone() }),
+            Some(End::ByDocker) => Err(DockerError::Cut { what: WHAT }),
+            None if runs.len() < own => Err(DockerError::Cut { what: WHAT }),
+            None => Ok(false),
         }
     }
 }

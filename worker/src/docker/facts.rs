@@ -118,6 +118,10 @@ pub struct ContainerFacts {
     pub mounts: Vec<MountFact>,
     /// Ports that can be reached.
     pub ports: Vec<PublishedPort>,
+    /// Its TCP ports that are published whenever it runs.
+    pub bound_ports: Vec<u16>,
+    /// Its other ports that are, as Docker writes them: `53/udp`.
+    pub other_ports: Vec<String>,
     /// The storage driver that holds its files.
     pub driver: String,
     /// Where its writable layer lies on the node (overlay2).
@@ -151,6 +155,7 @@ impl ContainerFacts {
         let graph = answer.graph_driver.map(|g| g.data).unwrap_or_default();
         let config = answer.config.unwrap_or_default();
         let mounts = answer.mounts.unwrap_or_default();
+        let (bound_ports, other_ports) = bound(host.port_bindings.as_ref());
         let lower = graph.get("LowerDir").map(String::as_str).unwrap_or_default();
         Self {
             id: answer.id.unwrap_or_default(),
@@ -171,6 +176,8 @@ impl ContainerFacts {
             config: serde_json::to_value(&config).unwrap_or_default(),
             mounts: mount_facts(mounts, &host),
             ports: published(answer.network_settings.and_then(|n| n.ports).unwrap_or_default()),
+            bound_ports,
+            other_ports,
             driver: answer.driver.unwrap_or_default(),
             upper_dir: graph.get("UpperDir").cloned(),
             lower_dirs: lower.split(':').filter(|d| !d.is_empty()).map(str::to_owned).collect(),
@@ -249,6 +256,20 @@ fn published(ports: PortMap) -> Vec<PublishedPort> {
     }
     found.sort_by(|a, b| (a.target, &a.host_ip).cmp(&(b.target, &b.host_ip)));
     found
+}
+
+/// The ports that are asked for, TCP and others.
+fn bound(ports: Option<&PortMap>) -> (Vec<u16>, Vec<String>) {
+    let (mut tcp, mut others) = (Vec::new(), Vec::new());
+    for key in ports.into_iter().flat_map(PortMap::keys) {
+        match key.strip_suffix("/tcp").and_then(|port| port.parse().ok()) {
+            Some(port) => tcp.push(port),
+            None => others.push(key.clone()),
+        }
+    }
+    tcp.sort_unstable();
+    others.sort_unstable();
+    (tcp, others)
 }
 
 #[cfg(test)]

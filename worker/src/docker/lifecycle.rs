@@ -31,19 +31,25 @@ const FREEZE_AGAIN: Duration = Duration::from_millis(50);
 const REMOVAL_POLL: Duration = Duration::from_millis(200);
 
 impl Engine {
-    /// Freezes a container. Idempotent: a frozen one stays so, and the answer says that it was. A container that does
-    /// not run cannot be frozen and is refused; one that is too busy is tried again within the limit.
+    /// Freezes a container. Idempotent: one that somebody else has frozen stays so, and the answer says that it was. A
+    /// container that does not run cannot be frozen and is refused; one that is too busy is tried again within the limit.
     pub async fn pause(&self, container: &str) -> Result<Changed, DockerError> {
         let deadline = Instant::now() + self.limits.call;
         loop {
             let Err(error) = self.pause_once(container).await else { return Ok(Changed::Yes) };
+            let refused = matches!(error, DockerError::Refused { .. });
             // Docker's texts and codes differ between versions; the state does not.
             if self.inspect(container).await?.is_some_and(|facts| facts.is_paused()) {
-                return Ok(Changed::No);
+                // What was refused was not done, so that it is somebody else's freeze; where the answer was lost it may be
+                // ours, and nobody else might ever thaw it.
+                return Ok(if refused { Changed::No } else { Changed::Yes });
             }
             // runc under cgroup v1 gives up, and lets all go on, when processes that wait for the disk do not stop
             // soon enough (seen with a few busy writers).
-            if Instant::now() >= deadline || !error.to_string().contains("unable to freeze") {
+            let text = error.to_string();
+            // The other: whoever had frozen it has thawed it since.
+            let passing = ["unable to freeze", "already paused"].iter().any(|words| text.contains(words));
+            if Instant::now() >= deadline || !passing {
                 return Err(error);
             }
             sleep(FREEZE_AGAIN).await;

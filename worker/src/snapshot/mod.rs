@@ -14,10 +14,12 @@ pub(crate) mod leftovers;
 mod preflight;
 mod remove;
 
+use crate::adopted;
 use crate::attempt::Attempt;
 use crate::delete::check_node;
 use crate::freeze::Freeze;
 use crate::halt::{Halt, Stop};
+use crate::survey::warn::Warnings;
 use crate::way::Way;
 use direct::Direct;
 pub(crate) use direct::accept;
@@ -74,6 +76,7 @@ pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
     let container = attempt.container().await?;
     check_node(attempt, &container)?;
     attempt.step(Step::Preflight).await?;
+    let container = adopted::recorded(attempt, container).await?;
     let done = steps(attempt, &container, &request).await;
     if done.is_ok() && request.then == Then::Park {
         money_line(attempt, &container);
@@ -93,13 +96,18 @@ async fn steps(attempt: &mut Attempt, container: &Container, request: &Request) 
         }
     };
     let begun = Instant::now();
-    let done = match by_its_way(attempt, container, request, &ready).await {
+    let mut warnings = Warnings::begin(attempt, &ready.facts, &request.excludes);
+    let done = match by_its_way(attempt, container, request, &ready, &mut warnings).await {
         Err(Unfit::Layer(why)) => match preflight::fall_back(attempt, request, &mut ready, why).await {
-            Ok(()) => by_its_way(attempt, container, request, &ready).await.map_err(Unfit::halt),
+            Ok(()) => {
+                by_its_way(attempt, container, request, &ready, &mut warnings).await.map_err(Unfit::halt)
+            }
             Err(halt) => Err(halt),
         },
         done => done.map_err(Unfit::halt),
     };
+    warnings.tell_if_seen(attempt);
+    drop(warnings);
     if done.is_ok() {
         note_pace(attempt, &ready, begun.elapsed());
     }
@@ -133,12 +141,13 @@ async fn by_its_way(
     container: &Container,
     request: &Request,
     ready: &Ready,
+    warnings: &mut Warnings,
 ) -> Result<Effect, Unfit> {
     // On the heap: all that a save needs is much for a thread's stack.
     if request.then.removes() {
-        Box::pin(save_and_remove(attempt, container, request, ready)).await
+        Box::pin(save_and_remove(attempt, container, request, ready, warnings)).await
     } else {
-        Box::pin(save(attempt, container, request, ready)).await
+        Box::pin(save(attempt, container, request, ready, warnings)).await
     }
 }
 
@@ -168,6 +177,7 @@ async fn save(
     container: &Container,
     request: &Request,
     ready: &Ready,
+    warnings: &mut Warnings,
 ) -> Result<Effect, Unfit> {
     let repo = repository(&attempt.job.project, &request.image.name);
     attempt.step(Step::Read).await?;
@@ -183,6 +193,7 @@ async fn save(
         }
     };
     finish::prove(attempt, container, request, &repo, &digest).await?;
+    warnings.tell(attempt).await;
     Ok(Effect::None)
 }
 
@@ -193,6 +204,7 @@ async fn save_and_remove(
     container: &Container,
     request: &Request,
     ready: &Ready,
+    warnings: &mut Warnings,
 ) -> Result<Effect, Unfit> {
     attempt.checkpoint = mothball_domain::job::Checkpoint::default();
     if request.pause == PauseMode::Never {
@@ -224,6 +236,8 @@ async fn save_and_remove(
             }
         };
         finish::prove(attempt, container, request, &repo, &digest).await?;
+        // With the container its files go, too: what is to be seen of them must have been seen.
+        warnings.tell(attempt).await;
         Ok::<_, Unfit>(())
     };
     let saved = tokio::time::timeout(limit, saving).await.unwrap_or_else(|_| {

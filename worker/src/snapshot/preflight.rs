@@ -5,7 +5,7 @@ use crate::attempt::Attempt;
 use crate::docker::{ContainerFacts, ContainerStatus};
 use crate::halt::Halt;
 use crate::run::refused;
-use crate::survey::{self, DISK_MARGIN_BYTES};
+use crate::survey::DISK_MARGIN_BYTES;
 use crate::way::Way;
 use mothball_domain::container::Container;
 use mothball_domain::exclude::Exclude;
@@ -59,10 +59,7 @@ pub(crate) async fn check(
     let way = attempt.node.reach.of_container(&info, &facts);
     let mut ready = Ready { facts, way, base: None, writable_bytes: 0 };
     excludes(request, &ready.way)?;
-    let warned = survey::warn::warnings(attempt, &ready.facts, &request.excludes);
-    let (warnings, asked) = tokio::join!(warned, attempt.until_stopped(attempt.parts.registry.ping()));
-    warnings.into_iter().for_each(|warning| attempt.note(warning));
-    asked?;
+    attempt.until_stopped(attempt.parts.registry.ping()).await?;
     if !matches!(ready.way, Way::Direct(_)) {
         by_engine(attempt, &mut ready).await?;
     }

@@ -13,10 +13,11 @@ use mothball_domain::size::human;
 use mothball_domain::survey::{
     DiskReport, LAYERS_MAX, LayerReport, LayersReport, RegistryReport, Reuse, Survey, SurveyReport,
 };
-use mothball_image::survey::{Looking, SecretRules, look_at_layer};
+use mothball_image::survey::{Looking, SecretRules, Until, look_at_layer};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Threads that look at a layer: on a cold disk they mostly wait.
 const LAYER_THREADS: usize = 8;
@@ -37,16 +38,18 @@ pub(super) async fn look(
     let way = node.reach.of_container(&info, &facts);
     let excludes = Excluder::new(&survey.excludes)
         .map_err(|why| Failure::permanent(FailureClass::Internal, why.to_string()))?;
+    let never_stopped = CancellationToken::new();
     let (layer, seen, (mounts, package_trees), registry, image) = tokio::join!(
         async {
             let upper = node.reach.seen_layer(&facts).ok()?;
-            layer_of(upper, excludes, parts.settings.secrets.clone(), limit * 3 / 4).await
+            let until = Until::after(limit * 3 / 4);
+            layer_of(upper, excludes, parts.settings.secrets.clone(), until, LAYER_THREADS).await.ok()
         },
         async {
             let Way::Direct(upper) = &way else { return Seen::Nothing };
             direct::look(node, &facts, upper.clone(), &survey.excludes, limit * 3 / 4).await
         },
-        look_at_mounts(node, &facts, limit / 2),
+        look_at_mounts(node, &facts, limit / 2, &never_stopped),
         registry_of(parts),
         parts.engine.image(&facts.image_id),
     );
@@ -106,27 +109,27 @@ async fn facts(parts: &Parts, node: &NodeContext, survey: &Survey) -> Result<Con
     parts.engine.inspect(&docker_id).await.map_err(|e| e.failure())?.ok_or_else(gone)
 }
 
-/// What is in a layer; none where it cannot be opened.
+/// What is in a layer; else why that is not known.
 pub(super) async fn layer_of(
     upper: PathBuf,
     excludes: Excluder,
     secrets: SecretRules,
-    limit: Duration,
-) -> Option<LayerReport> {
-    let until = Instant::now() + limit;
+    until: Until,
+    threads: usize,
+) -> Result<LayerReport, String> {
     let look = move || {
-        let looking = Looking { excludes: &excludes, secrets: &secrets, until, threads: LAYER_THREADS };
+        let looking = Looking { excludes: &excludes, secrets: &secrets, until: &until, threads };
         look_at_layer(&upper, looking)
     };
     match tokio::task::spawn_blocking(look).await {
-        Ok(Ok(layer)) => Some(layer),
+        Ok(Ok(layer)) => Ok(layer),
         Ok(Err(error)) => {
             tracing::warn!(error = %error, "a container's layer could not be looked at");
-            None
+            Err(error.to_string())
         }
         Err(error) => {
             tracing::error!(error = %error, "a look at a layer ended by a defect");
-            None
+            Err(error.to_string())
         }
     }
 }

@@ -4,12 +4,13 @@ use crate::docker::{ContainerFacts, MountFact, MountKind};
 use crate::node::NodeContext;
 use futures_util::future::join_all;
 use mothball_domain::survey::{MountReport, MountedAs, PackageTree, TREES_MAX};
-use mothball_image::survey::{Mounted, look_at_mount};
+use mothball_image::survey::{Mounted, Until, look_at_mount};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// How long the counting of one mount may take; a home directory may have millions of files.
 const COUNT_LIMIT: Duration = Duration::from_secs(2);
@@ -56,14 +57,16 @@ impl Drop for Look {
     }
 }
 
-/// Looks at all mounts of a container side by side, each for a short while and all of them within `limit`.
+/// Looks at all mounts of a container side by side, each for a short while and all of them within `limit`, or until they are
+/// stopped.
 pub(crate) async fn look_at_mounts(
     node: &NodeContext,
     facts: &ContainerFacts,
     limit: Duration,
+    stop: &CancellationToken,
 ) -> (Vec<MountReport>, Vec<PackageTree>) {
     let limit = limit.min(COUNT_LIMIT);
-    let looks = facts.mounts.iter().map(|mount| look(&node.mount_looks, mount, limit));
+    let looks = facts.mounts.iter().map(|mount| look(&node.mount_looks, mount, limit, stop));
     let (mut reports, mut trees) = (Vec::new(), Vec::new());
     for (report, found) in join_all(looks).await {
         reports.push(report);
@@ -73,14 +76,19 @@ pub(crate) async fn look_at_mounts(
     (reports, trees)
 }
 
-async fn look(looks: &MountLooks, mount: &MountFact, limit: Duration) -> (MountReport, Vec<PackageTree>) {
+async fn look(
+    looks: &MountLooks,
+    mount: &MountFact,
+    limit: Duration,
+    stop: &CancellationToken,
+) -> (MountReport, Vec<PackageTree>) {
     let mounted_as = match mount.kind {
         MountKind::Bind => MountedAs::Bind,
         MountKind::Volume { anonymous: false } => MountedAs::Volume,
         MountKind::Volume { anonymous: true } => MountedAs::AnonymousVolume,
         MountKind::Tmpfs => MountedAs::Memory,
     };
-    let seen = if mounted_as == MountedAs::Memory { None } else { seen(looks, mount, limit).await };
+    let seen = if mounted_as == MountedAs::Memory { None } else { seen(looks, mount, limit, stop).await };
     let report = MountReport {
         target: mount.destination.clone(),
         mounted_as,
@@ -91,12 +99,18 @@ async fn look(looks: &MountLooks, mount: &MountFact, limit: Duration) -> (MountR
 }
 
 /// What lies in a mount; none where it cannot be read or does not answer.
-async fn seen(looks: &MountLooks, mount: &MountFact, limit: Duration) -> Option<Mounted> {
+async fn seen(
+    looks: &MountLooks,
+    mount: &MountFact,
+    limit: Duration,
+    stop: &CancellationToken,
+) -> Option<Mounted> {
     let under_way = looks.begin(&mount.source)?;
     let (source, target) = (PathBuf::from(&mount.source), mount.destination.clone());
+    let until = Until::after(limit).or(stop.clone());
     let look = tokio::task::spawn_blocking(move || {
         let _under_way = under_way;
-        look_at_mount(&source, &target, Instant::now() + limit, THREADS)
+        look_at_mount(&source, &target, until, THREADS)
     });
     // A mount whose server is away answers nothing at all; its thread is left to it.
     timeout(limit + PATIENCE, look).await.ok()?.ok()?.ok()

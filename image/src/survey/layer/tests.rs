@@ -13,7 +13,7 @@ fn patterns(all: &[&str]) -> Vec<Exclude> {
 fn look(upper: &Path, excludes: &[&str], also: &[&str], never: &[&str]) -> LayerReport {
     let excludes = Excluder::new(&patterns(excludes)).unwrap();
     let secrets = SecretRules::new(&patterns(also), &patterns(never)).unwrap();
-    let until = Instant::now() + Duration::from_mins(1);
+    let until = &Until::after(Duration::from_mins(1));
     look_at_layer(upper, Looking { excludes: &excludes, secrets: &secrets, until, threads: 4 }).unwrap()
 }
 
@@ -129,7 +129,8 @@ fn no_time_is_a_report_that_says_so() {
     let dir = upper(&[("a/b", 1)], &[]);
     let excludes = Excluder::new(&[]).unwrap();
     let secrets = SecretRules::new(&[], &[]).unwrap();
-    let looking = Looking { excludes: &excludes, secrets: &secrets, until: Instant::now(), threads: 1 };
+    let looking =
+        Looking { excludes: &excludes, secrets: &secrets, until: &Until::after(Duration::ZERO), threads: 1 };
     let report = look_at_layer(dir.path(), looking).unwrap();
     assert!(!report.complete && !report.secrets_complete);
     assert!(look_at_layer(&dir.path().join("none"), looking).is_err());
@@ -146,7 +147,7 @@ proptest! {
         let dir = upper(&list, &[]);
         let excludes = Excluder::new(&patterns(&["*.ckpt", "/a/b"])).unwrap();
         let secrets = SecretRules::new(&[], &[]).unwrap();
-        let until = Instant::now() + Duration::from_mins(1);
+        let until = &Until::after(Duration::from_mins(1));
         let report = look_at_layer(dir.path(), Looking { excludes: &excludes, secrets: &secrets, until, threads }).unwrap();
         let (out, kept): (Vec<_>, Vec<_>) =
             files.iter().partition(|(path, _)| path.ends_with(".ckpt") || path.starts_with("a/b/"));

@@ -38,11 +38,8 @@ async fn frozen(attempt: &mut Attempt, direct: &mut Direct<'_>) -> Result<(), Un
     let mut thawed = 0;
     loop {
         let freeze = Freeze::begin(attempt, &direct.ready.facts.id).await?;
-        let checked = match direct.rest(attempt).await {
-            Ok(()) => freeze.check(attempt).await.map_err(Unfit::from),
-            Err(unfit) => Err(unfit),
-        };
-        freeze.thaw(attempt).await;
+        let read = direct.rest(attempt).await;
+        let checked = let_go(attempt, freeze, read).await;
         attempt.save_unless_lost().await;
         match checked {
             // Somebody let it run: what was read may mix two moments.
@@ -59,11 +56,18 @@ async fn frozen(attempt: &mut Attempt, direct: &mut Direct<'_>) -> Result<(), Un
 /// Reads a container that stands still already, because it does not run or its user froze it, and looks that it stayed so.
 async fn watched(attempt: &mut Attempt, direct: &mut Direct<'_>) -> Result<(), Unfit> {
     let freeze = Freeze::begin(attempt, &direct.ready.facts.id).await?;
-    let checked = match direct.live(attempt).await {
-        Ok(()) => freeze.check(attempt).await.map_err(Unfit::from),
-        Err(unfit) => Err(unfit),
-    };
+    let read = direct.live(attempt).await;
     // Where it was started between the look at it and the freeze, the freeze is ours.
-    freeze.thaw(attempt).await;
-    checked
+    let_go(attempt, freeze, read).await
+}
+
+/// Ends the freeze after a read, and finds out whether it had held so long.
+async fn let_go(attempt: &mut Attempt, freeze: Freeze, read: Result<(), Unfit>) -> Result<(), Unfit> {
+    match read {
+        Ok(()) => freeze.thaw_and_check(attempt).await.map_err(Unfit::from),
+        Err(unfit) => {
+            freeze.thaw(attempt).await;
+            Err(unfit)
+        }
+    }
 }

@@ -29,6 +29,7 @@ use mothball_image::{RegistryError, ScrubRules};
 use secrecy::SecretString;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,9 @@ type Places = Vec<save::base::Place>;
 
 /// Most live passes: a writer that is faster than the upload is frozen after that, however much is left.
 const LIVE_PASSES_MAX: u32 = 3;
+/// After a live pass that took no longer nobody looks how much is left: what a container writes within it is little, the
+/// frozen pass meets it anyway, and in a large layer the look costs more than all that a small save has to do.
+const SHORT_PASS: Duration = Duration::from_millis(500);
 /// So little, in bytes of content, is left to the frozen pass.
 const REST_BYTES: u64 = 32 << 20;
 /// So few entries are left to the frozen pass.
@@ -98,9 +102,13 @@ impl<'a> Direct<'a> {
             let brought = self.base.brought(attempt, self.container, &self.ready.facts, &self.to);
             let bring = async { brought.await.map(drop).map_err(Unfit::from) };
             let save = self.save.as_mut().ok_or_else(over)?;
+            let begun = Instant::now();
             let read = async { save.live_pass().await.map_err(|e| unfit(attempt, &e)) };
             // Side by side, so that all that is to be brought is known soon.
             attempt.shown(&progress, both(&self.to.cancel, bring, read)).await?;
+            if begun.elapsed() < SHORT_PASS {
+                break;
+            }
             let churn = save.churn().await.map_err(|e| unfit(attempt, &e))?;
             if churn.bytes <= REST_BYTES && churn.entries <= REST_ENTRIES {
                 break;

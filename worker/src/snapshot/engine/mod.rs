@@ -40,12 +40,13 @@ pub(super) async fn keep(
             attempt.checkpoint.committed = Some(commit(attempt, ready).await?);
         } else {
             let freeze = Freeze::begin(attempt, &ready.facts.id).await?;
-            let committed = commit(attempt, ready).await;
-            let checked = match committed {
-                Ok(image) => freeze.check(attempt).await.map(|()| image),
-                Err(halt) => Err(halt),
+            let checked = match commit(attempt, ready).await {
+                Ok(image) => freeze.thaw_and_check(attempt).await.map(|()| image),
+                Err(halt) => {
+                    freeze.thaw(attempt).await;
+                    Err(halt)
+                }
             };
-            freeze.thaw(attempt).await;
             attempt.save_unless_lost().await;
             attempt.checkpoint.committed = Some(checked?);
         }
