@@ -12,7 +12,7 @@ use crate::submit::{self, Order, Repeatable};
 use crate::v1::containers;
 use axum::extract::State;
 use axum::response::Response;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use jiff::tz::TimeZone;
 use mothball_domain::container::Container;
 use mothball_domain::flavor::Flavor;
@@ -46,14 +46,9 @@ async fn park(
     }
     let found = containers::find_own(&app, &principal, named.as_deref(), &which).await?;
     let image = match (&asked.tag, parking_as(&app, &principal, &found).await?) {
-        (Some(tag), _) => {
-            ImageRef { name: found.image_name.clone(), tag: user_tag(&app, &found.image_name, tag)? }
-        }
+        (Some(tag), _) => named_image(&app, &found, tag)?,
         (None, Some(under_way)) => under_way,
-        (None, None) => {
-            let tag = default_tag(app.parts.store.now().await?);
-            ImageRef { name: found.image_name.clone(), tag: user_tag(&app, &found.image_name, &tag)? }
-        }
+        (None, None) => free_image(&app, &found).await?,
     };
     let excludes = excludes::of_save(&app, &found.project, &asked.exclude, asked.default_excludes).await?;
     let order = Order {
@@ -85,6 +80,28 @@ async fn parking_as(
         JobSpec::Snapshot { image, then: Then::Park, .. } => Some(image),
         _ => None,
     }))
+}
+
+fn named_image(app: &App, container: &Container, tag: &str) -> Result<ImageRef, Problem> {
+    Ok(ImageRef { name: container.image_name.clone(), tag: user_tag(app, &container.image_name, tag)? })
+}
+
+/// Most seconds that a default tag may be ahead of the time.
+const TAGS_AHEAD_MAX: i64 = 60;
+
+/// The image of a park that names no tag: of this second, or of the next one that is free. Containers of the same base that
+/// are parked together must not overwrite each other's image.
+async fn free_image(app: &App, container: &Container) -> Result<ImageRef, Problem> {
+    let now = app.parts.store.now().await?;
+    let mut image = named_image(app, container, &default_tag(now))?;
+    for ahead in 1..=TAGS_AHEAD_MAX {
+        if app.parts.store.image_name_is_free(&container.project, &image).await? {
+            break;
+        }
+        let later = now.saturating_add(SignedDuration::from_secs(ahead)).unwrap_or(now);
+        image = named_image(app, container, &default_tag(later))?;
+    }
+    Ok(image)
 }
 
 /// `park-YYYYMMDD-HHMMSS`, in UTC.

@@ -195,6 +195,26 @@ async fn a_failed_job_is_retried_a_waiting_one_cancelled_and_a_failed_container_
 }
 
 #[tokio::test]
+async fn containers_that_are_parked_together_do_not_overwrite_each_other() {
+    let world = World::new().await;
+    let mut tags = std::collections::BTreeSet::new();
+    for name in ["one", "two", "three", "four"] {
+        world.ready("ann", name).await;
+    }
+    for name in ["one", "two", "three", "four"] {
+        let path = format!("/v1/containers/{name}/park");
+        let job = world.post("ann", &path, Value::Null).await.is(202).job();
+        tags.insert(job.tag.clone().unwrap());
+        if name == "one" {
+            // One that is done counts as much as those that are under way.
+            world.succeed(job.id).await;
+        }
+    }
+    assert_eq!(tags.len(), 4, "{tags:?}");
+    assert!(tags.iter().all(|tag| tag.starts_with("park-") && tag.len() == 20), "{tags:?}");
+}
+
+#[tokio::test]
 async fn a_parked_container_keeps_its_number_and_wakes() {
     let world = World::new().await;
     let id = world.ready("ann", "box").await;

@@ -3,6 +3,7 @@
 use crate::db::Order;
 use crate::db::tx::Tx;
 use crate::ops::claim::held;
+use crate::ops::submit::unfinished;
 use crate::ops::purge::{self, Reclaimed};
 use crate::ops::{records, transact, undo};
 use crate::{Page, Store, StoreError, keys};
@@ -62,6 +63,25 @@ impl Store {
     /// One image.
     pub async fn image(&self, project: &ProjectName, image: &ImageRef) -> Result<Option<Image>, StoreError> {
         Tx::new(&self.db).get(&keys::image(project, image)).await
+    }
+
+    /// Whether `name:tag` names no image, and no unfinished job is about to write it. By the time of the answer somebody may
+    /// have taken it: the submission finds out.
+    pub async fn image_name_is_free(
+        &self,
+        project: &ProjectName,
+        image: &ImageRef,
+    ) -> Result<bool, StoreError> {
+        let mut tx = Tx::new(&self.db);
+        let (record, job) = (keys::image(project, image), keys::image_job(project, image));
+        tx.load(&[record.clone(), job.clone()]).await?;
+        if tx.get::<Image>(&record).await?.is_some() {
+            return Ok(false);
+        }
+        match tx.get::<JobId>(&job).await? {
+            Some(id) => Ok(unfinished(&mut tx, id).await?.is_none()),
+            None => Ok(true),
+        }
     }
 
     /// Images of a project by name and tag, a page at a time.
