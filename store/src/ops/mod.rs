@@ -10,6 +10,7 @@ pub(crate) mod due;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod jobs;
+pub(crate) mod need;
 pub(crate) mod nodes;
 pub(crate) mod park_policies;
 pub(crate) mod people;
