@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn idleness_is_long_enough_and_seen_often_enough() {
-        let every = Duration::from_secs(60);
+        let every = Duration::from_mins(1);
         let mut clock = IdleClock::default();
         for _ in 0..9 {
             clock.look(every, every, None);
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_not_idleness_and_activity_begins_anew() {
-        let every = Duration::from_secs(60);
+        let every = Duration::from_mins(1);
         let mut clock = IdleClock::default();
         clock.look(every, every, Some("it used 2.00 CPU cores".into()));
         clock.look(every, every, None);
@@ -310,7 +310,7 @@ mod tests {
         /// The clock never shows more than the time since the last activity or gap.
         #[test]
         fn never_more_than_has_passed(looks in proptest::collection::vec((1u64..500, any::<bool>()), 0..50)) {
-            let every = Duration::from_secs(60);
+            let every = Duration::from_mins(1);
             let (mut clock, mut since) = (IdleClock::default(), Duration::ZERO);
             for (seconds, active) in looks {
                 let elapsed = Duration::from_secs(seconds);

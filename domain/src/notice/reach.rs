@@ -26,16 +26,11 @@ fn plain(address: IpAddr) -> IpAddr {
     if let Some(v4) = v6.to_ipv4_mapped() {
         return v4.into();
     }
-    let [a, b, c, d, e, f, g, h] = v6.segments();
-    let of = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-    };
-    match (a, b, c, d, e, f) {
-        (0x64, 0xff9b, 0, 0, 0, 0) => of(g, h),
-        (0x2002, high, low, ..) => of(high, low),
+    let of = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => of(high, low),
         // "IPv4-compatible", long given up, but still read by some.
-        (0, 0, 0, 0, 0, 0) if (g, h) > (0, 1) => of(g, h),
+        [0, 0, 0, 0, 0, 0, high, low] if (high, low) > (0, 1) => of(high, low),
         _ => address,
     }
 }

@@ -154,7 +154,7 @@ mod tests {
                         kind: JobKind::DeleteImage | JobKind::RestoreImage | JobKind::PurgeImage,
                         ..
                     } => {
-                        assert!(all.contains("torch:v1"), "{all}")
+                        assert!(all.contains("torch:v1"), "{all}");
                     }
                     _ => assert!(message.subject.contains("box"), "the container is named: {all}"),
                 }

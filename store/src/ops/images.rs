@@ -3,8 +3,8 @@
 use crate::db::Order;
 use crate::db::tx::Tx;
 use crate::ops::claim::held;
-use crate::ops::submit::unfinished;
 use crate::ops::purge::{self, Reclaimed};
+use crate::ops::submit::unfinished;
 use crate::ops::{records, transact, undo};
 use crate::{Page, Store, StoreError, keys};
 use mothball_domain::id::{Fence, JobId};

@@ -13,6 +13,7 @@ pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod jobs;
 pub(crate) mod keeping;
+pub(crate) mod need;
 pub(crate) mod nodes;
 pub(crate) mod notices;
 pub(crate) mod park_policies;

@@ -3,8 +3,8 @@
 
 use crate::db::Order;
 use crate::db::tx::Tx;
+use crate::ops::need::{containers, launches_from, members};
 use crate::ops::notices::tell;
-use crate::ops::purge::{containers, launches_from, members};
 use crate::ops::submit::{Submission, Submitted, Target, submit, unfinished};
 use crate::ops::{transact, undo};
 use crate::{Store, StoreError, keys};

@@ -12,7 +12,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::task::JoinSet;
 
 /// One message that came.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ struct State {
 pub struct Receiver {
     port: u16,
     state: Arc<Mutex<State>>,
-    _stop: DropGuard,
+    _server: JoinSet<()>,
 }
 
 impl Receiver {
@@ -56,9 +56,9 @@ impl Receiver {
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("bind a receiver")?;
         let port = listener.local_addr().context("the receiver's address")?.port();
-        let (state, stop) = (Arc::new(Mutex::new(State::default())), CancellationToken::new());
-        tokio::spawn(serve(listener, Arc::clone(&state), stop.clone()));
-        Ok(Self { port, state, _stop: stop.drop_guard() })
+        let (state, mut server) = (Arc::new(Mutex::new(State::default())), JoinSet::new());
+        server.spawn(serve(listener, Arc::clone(&state)));
+        Ok(Self { port, state, _server: server })
     }
 
     /// Its address, on the loopback.
@@ -95,15 +95,16 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, stop: CancellationToken) {
-    while let Some(Ok((stream, _))) = stop.run_until_cancelled(listener.accept()).await {
-        let (state, stop) = (Arc::clone(&state), stop.clone());
-        tokio::spawn(async move {
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let state = Arc::clone(&state);
+        connections.spawn(async move {
             let service = service_fn(|request| answer(request, Arc::clone(&state)));
-            let connection =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             // A client that hangs up is its own affair.
-            let _ = stop.run_until_cancelled(connection).await;
+            let _hung_up = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }

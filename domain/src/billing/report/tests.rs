@@ -169,7 +169,7 @@ fn some_sheets() -> impl Strategy<Value = Vec<Sheet>> {
                 usize,
                 (_, _, u64, _, bool, _),
             )| {
-                let price = Decimal::new(price as i64, scale);
+                let price = Decimal::new(price.cast_signed(), scale);
                 let from_ms = at_ms + gap_ms;
                 at_ms = from_ms + lasts_ms;
                 let time = |ms| Timestamp::from_millisecond(ms).unwrap();
