@@ -294,8 +294,8 @@ async fn a_warning_comes_by_mail_and_its_link_keeps_the_container(pair: Pair) ->
     let woken = mail(&mailbox, "已重新執行").await?;
     ensure!(woken.body.contains("cpu-small"), "{woken:#?}");
 
-    let sent = system.api.cli(&["notify", "sent"]).await?.success()?;
-    ensure!(sent.contains("container.parked") && sent.contains("delivered"), "{sent}");
+    let told = system.api.cli(&["notify", "sent"]).await?.success()?;
+    ensure!(told.contains("container.parked") && told.contains("delivered"), "{told}");
     // The link is a secret of whoever got the mail.
     let token = path.rsplit('/').next().unwrap_or_default();
     ensure!(token.len() == 64 && !system.api.log().contains(token), "the link is in the log");

@@ -126,10 +126,7 @@ async fn police(
         }
         Verdict::Warn(warning) => {
             tx.put(&keys::warning(id), &warning)?;
-            let keep = match warning.protected {
-                true => None,
-                false => Some(keeping::offer(tx, id, &policy)?),
-            };
+            let keep = if warning.protected { None } else { Some(keeping::offer(tx, id, &policy)?) };
             let news = News::Warned {
                 container: subject(&container),
                 reason: warning.reason,
