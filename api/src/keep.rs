@@ -62,13 +62,11 @@ async fn show(State(app): State<App>, Path(token): Path<String>) -> Result<Respo
         container.rate().price_per_hour.normalize(),
         app.parts.settings.currency
     );
-    let buttons: String = CHOICES
-        .iter()
-        .map(|(hours, words)| {
-            format!("<button name=\"hours\" value=\"{hours}\">Keep it for {words}</button>\n")
-        })
-        .collect();
-    let form = format!("<form method=\"post\">\n{buttons}</form>");
+    let button = |(hours, words): &(u32, &str)| {
+        format!("<button name=\"hours\" value=\"{hours}\">Keep it for {words}</button>")
+    };
+    let buttons: Vec<String> = CHOICES.iter().map(button).collect();
+    let form = format!("<form method=\"post\">\n{}\n</form>", buttons.join("\n"));
     Ok(page(&format!("Keep {}?", container.name), &format!("{state} {cost}"), &form))
 }
 

@@ -129,7 +129,7 @@ async fn send(parts: &Parts, taken: &Taken) -> (&'static str, Ended) {
                 return ("webhook", Ended::Never("its webhook was removed".to_owned()));
             };
             let body = payload::of(notice, &settings.setting);
-            let ended = parts.senders.webhooks.send(webhook, &notice.id.to_string(), body).await;
+            let ended = parts.senders.webhooks.send(webhook, &notice.id.to_string(), taken.at, body).await;
             let answer = match ended {
                 webhook::Answer::Gone => {
                     switch_off(parts, *id).await;

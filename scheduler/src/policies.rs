@@ -114,10 +114,9 @@ async fn police(parts: &Parts, id: ContainerId, policing: &Policing) -> Result<b
     };
     parts.metrics.policed.with_label_values(&[done]).inc();
     note(parts, id, &policed).await;
-    match policed {
+    if let Policed::Parking(_, job) = policed {
         // It is due anyway: this is only haste.
-        Policed::Parking(_, job) => attend(parts, job.id).await?,
-        _ => {}
+        attend(parts, job.id).await?;
     }
     Ok(true)
 }
@@ -127,9 +126,10 @@ async fn note(parts: &Parts, id: ContainerId, policed: &Policed) {
     let (user, project, action, detail) = match policed {
         Policed::Nothing => return,
         Policed::Warned(warning, c) => {
-            let detail = match warning.protected {
-                true => format!("{}; it is protected, and stays", warning.reason),
-                false => format!("{}; it is parked at {}", warning.reason, warning.park_at),
+            let detail = if warning.protected {
+                format!("{}; it is protected, and stays", warning.reason)
+            } else {
+                format!("{}; it is parked at {}", warning.reason, warning.park_at)
             };
             (&c.user, &c.project, "policy.warn", detail)
         }

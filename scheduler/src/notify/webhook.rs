@@ -2,6 +2,7 @@
 //! resolved here and the addresses checked before a connection is made, so that a name cannot lead elsewhere than it did
 //! when it was checked; redirects are not followed, and no proxy is asked, for the same reason.
 
+use jiff::Timestamp;
 use mothball_domain::notice::delivery::Ended;
 use mothball_domain::notice::reach::Reach;
 use mothball_domain::notice::webhook::Webhook;
@@ -10,7 +11,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Why webhooks cannot be called at all.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +48,8 @@ impl WebhookSender {
         Ok(Self { client, reach })
     }
 
-    /// Sends `body` as the message `id`.
-    pub(super) async fn send(&self, webhook: &Webhook, id: &str, body: Vec<u8>) -> Answer {
+    /// Sends `body` as the message `id`, signed as of `now`: receivers refuse what is old.
+    pub(super) async fn send(&self, webhook: &Webhook, id: &str, now: Timestamp, body: Vec<u8>) -> Answer {
         let Ok(url) = Url::parse(&webhook.url) else {
             return Answer::Ended(Ended::Never("its address is no URL any more".to_owned()));
         };
@@ -57,8 +58,7 @@ impl WebhookSender {
         if literal.is_some_and(|address| !self.reach.allows(address)) {
             return Answer::Ended(Ended::Never(NOT_ALLOWED.to_owned()));
         }
-        // The receiver refuses what is too old by its own clock; so this is the time of the try, by this machine's.
-        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
+        let second = now.as_second();
         let signature = webhook.secret.sign(id, second, &body);
         let request = self
             .client

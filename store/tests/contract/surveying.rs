@@ -43,11 +43,11 @@ pub(crate) async fn a_survey_is_taken_once_and_answered_once(w: &World) -> Resul
     let taken: Vec<Survey> =
         futures_util::future::try_join_all(taking).await?.into_iter().flatten().collect();
     ensure!(taken.len() == 1, "{} took it", taken.len());
-    let taker = taken[0].taken_by.clone().context("the taker")?;
+    let winner = taken[0].taken_by.clone().context("the taker")?;
     ensure!(!w.store.finish_survey(asked.id, "another", &report(1)).await?, "another answered");
-    ensure!(w.store.finish_survey(asked.id, &taker, &report(2)).await?);
+    ensure!(w.store.finish_survey(asked.id, &winner, &report(2)).await?);
     let failed = SurveyOutcome::Failed(Failure::transient(FailureClass::Engine, "no"));
-    ensure!(!w.store.finish_survey(asked.id, &taker, &failed).await?, "it was answered twice");
+    ensure!(!w.store.finish_survey(asked.id, &winner, &failed).await?, "it was answered twice");
     ensure!(w.store.survey(asked.id).await?.context("the survey")?.outcome == Some(report(2)));
     ensure!(w.store.take_survey(asked.id, &n1, "late").await?.is_none());
     Ok(())

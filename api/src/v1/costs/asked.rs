@@ -160,12 +160,8 @@ fn limit(text: Option<&str>) -> Result<usize, Problem> {
 mod tests {
     use super::*;
 
-    fn asked(query: CostQuery) -> Result<Asked, Problem> {
-        Asked::read(&query, &HeaderMap::new(), "2026-11-15T20:00:00Z".parse().unwrap())
-    }
-
-    fn some(text: &str) -> Option<String> {
-        Some(text.to_owned())
+    fn asked(query: &CostQuery) -> Result<Asked, Problem> {
+        Asked::read(query, &HeaderMap::new(), "2026-11-15T20:00:00Z".parse().unwrap())
     }
 
     fn shown(span: Span) -> (String, String) {
@@ -174,21 +170,23 @@ mod tests {
 
     #[test]
     fn a_report_is_of_this_month_unless_it_says_otherwise() {
-        let utc = asked(CostQuery::default()).unwrap();
+        let utc = asked(&CostQuery::default()).unwrap();
         assert_eq!(shown(utc.span), ("2026-11-01T00:00:00Z".into(), "2026-12-01T00:00:00Z".into()));
         assert!(utc.cut.container && utc.cut.days_of.is_none() && utc.format == Format::Json);
-        let taipei = asked(CostQuery { tz: some("Asia/Taipei"), ..CostQuery::default() }).unwrap();
+        let taipei = asked(&CostQuery { tz: Some("Asia/Taipei".into()), ..CostQuery::default() }).unwrap();
         assert_eq!(shown(taipei.span), ("2026-10-31T16:00:00Z".into(), "2026-11-30T16:00:00Z".into()));
     }
 
     #[test]
     fn the_last_day_is_part_of_it_and_a_last_time_is_not() {
-        let of = |from, to| asked(CostQuery { from, to, tz: some("Europe/Berlin"), ..CostQuery::default() });
-        let days = of(some("2026-10-25"), some("2026-10-25")).unwrap();
+        let of = |from, to| {
+            asked(&CostQuery { from, to, tz: Some("Europe/Berlin".into()), ..CostQuery::default() })
+        };
+        let days = of(Some("2026-10-25".into()), Some("2026-10-25".into())).unwrap();
         assert_eq!(shown(days.span), ("2026-10-24T22:00:00Z".into(), "2026-10-25T23:00:00Z".into()));
-        let times = of(some("2026-10-25T01:00:00Z"), some("2026-10-25T02:00:00+01:00"));
+        let times = of(Some("2026-10-25T01:00:00Z".into()), Some("2026-10-25T02:00:00+01:00".into()));
         assert_eq!(times.unwrap_err().field.as_deref(), Some("to"), "they are the same moment");
-        let times = of(some("2026-10-25T01:00:00Z"), some("2026-10-25T02:00:01Z")).unwrap();
+        let times = of(Some("2026-10-25T01:00:00Z".into()), Some("2026-10-25T02:00:01Z".into())).unwrap();
         assert_eq!(times.span.to.as_second() - times.span.from.as_second(), 3601);
     }
 
@@ -196,19 +194,21 @@ mod tests {
     fn what_cannot_be_is_refused_with_its_field() {
         let none = CostQuery::default;
         for (query, field) in [
-            (CostQuery { by: some("colour"), ..none() }, "by"),
-            (CostQuery { tz: some("Mars/Olympus"), ..none() }, "tz"),
-            (CostQuery { from: some("yesterday"), ..none() }, "from"),
-            (CostQuery { from: some("2026-02-30"), ..none() }, "from"),
-            (CostQuery { from: some("2026-11-02"), to: some("2026-11-01"), ..none() }, "to"),
-            (CostQuery { from: some("2020-01-01"), by: some("day"), ..none() }, "from"),
-            (CostQuery { format: some("xml"), ..none() }, "format"),
-            (CostQuery { limit: some("0"), ..none() }, "limit"),
-            (CostQuery { user: some("A B"), ..none() }, "user"),
+            (CostQuery { by: Some("colour".into()), ..none() }, "by"),
+            (CostQuery { tz: Some("Mars/Olympus".into()), ..none() }, "tz"),
+            (CostQuery { from: Some("yesterday".into()), ..none() }, "from"),
+            (CostQuery { from: Some("2026-02-30".into()), ..none() }, "from"),
+            (CostQuery { from: Some("2026-11-02".into()), to: Some("2026-11-01".into()), ..none() }, "to"),
+            (CostQuery { from: Some("2020-01-01".into()), by: Some("day".into()), ..none() }, "from"),
+            (CostQuery { format: Some("xml".into()), ..none() }, "format"),
+            (CostQuery { limit: Some("0".into()), ..none() }, "limit"),
+            (CostQuery { user: Some("A B".into()), ..none() }, "user"),
         ] {
-            assert_eq!(asked(query).unwrap_err().field.as_deref(), Some(field));
+            assert_eq!(asked(&query).unwrap_err().field.as_deref(), Some(field));
         }
-        let all = asked(CostQuery { by: some("project, user,container,flavor,day"), ..none() }).unwrap().cut;
+        let all = asked(&CostQuery { by: Some("project, user,container,flavor,day".into()), ..none() })
+            .unwrap()
+            .cut;
         assert!(all.project && all.user && all.container && all.flavor && all.days_of.is_some());
     }
 }

@@ -4,6 +4,7 @@ use crate::db::Order;
 use crate::db::tx::Tx;
 use crate::ops::{after, transact};
 use crate::{Page, Store, StoreError, keys};
+use jiff::Timestamp;
 use mothball_domain::id::{DeliveryId, WebhookId};
 use mothball_domain::name::UserName;
 use mothball_domain::notice::delivery::{Delivery, DeliveryRetry, Ended, Receiver};
@@ -17,6 +18,8 @@ pub struct Taken {
     pub delivery: Delivery,
     /// Its webhook, if it goes to one that there still is.
     pub webhook: Option<Webhook>,
+    /// When it was taken up, by the store's clock.
+    pub at: Timestamp,
 }
 
 impl Store {
@@ -148,7 +151,7 @@ async fn take(tx: &mut Tx<'_>, id: DeliveryId, hold: Duration) -> Result<Option<
         Receiver::Webhook { id } => tx.get(&keys::webhook(*id)).await?,
         Receiver::Email { .. } => None,
     };
-    Ok(Some(Taken { delivery, webhook }))
+    Ok(Some(Taken { delivery, webhook, at: now }))
 }
 
 async fn end(
