@@ -107,9 +107,10 @@ async fn note(parts: &Parts, id: ContainerId, policed: &Policed) {
     let (user, project, action, detail) = match policed {
         Policed::Nothing => return,
         Policed::Warned(warning, c) => {
-            let detail = match warning.protected {
-                true => format!("{}; it is protected, and stays", warning.reason),
-                false => format!("{}; it is parked at {}", warning.reason, warning.park_at),
+            let detail = if warning.protected {
+                format!("{}; it is protected, and stays", warning.reason)
+            } else {
+                format!("{}; it is parked at {}", warning.reason, warning.park_at)
             };
             (&c.user, &c.project, "policy.warn", detail)
         }

@@ -55,7 +55,7 @@ async fn costs(
         let text = focus::csv(&rows, &known, &asked, &app.parts.settings.currency)?;
         return Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response());
     }
-    Ok(Json(page(rows, &known, &asked, &app.parts.settings.currency)?).into_response())
+    Ok(Json(page(&rows, &known, &asked, &app.parts.settings.currency)?).into_response())
 }
 
 /// Whose costs the caller gets to see: project and user, where these are fixed.
@@ -86,7 +86,7 @@ fn names(sheets: &[Sheet]) -> Names<'_> {
 }
 
 fn page(
-    rows: BTreeMap<Key, Usage>,
+    rows: &BTreeMap<Key, Usage>,
     names: &Names<'_>,
     asked: &Asked,
     currency: &str,
