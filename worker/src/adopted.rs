@@ -47,7 +47,9 @@ pub(crate) async fn recorded(attempt: &mut Attempt, mut container: Container) ->
         Failure::transient(FailureClass::Internal, sentence)
     })?;
     if matches!(attempt.job.spec, JobSpec::Snapshot { then: Then::Park, .. }) {
-        not_kept.into_iter().for_each(|sentence| attempt.note(sentence));
+        for sentence in not_kept {
+            attempt.note(sentence);
+        }
     }
     seen.put_into(&mut container);
     Ok(container)
@@ -78,15 +80,12 @@ fn of(
     container: &Container,
 ) -> Launched {
     let mut not_kept = Vec::new();
-    let env = match image {
-        Some(image) => env(facts, image.env.as_deref().unwrap_or_default(), &mut not_kept),
-        None => {
-            not_kept.push(
-                "Its environment is not kept for the wake, because its image is gone from the node."
-                    .to_owned(),
-            );
-            BTreeMap::new()
-        }
+    let env = if let Some(image) = image {
+        env(facts, image.env.as_deref().unwrap_or_default(), &mut not_kept)
+    } else {
+        let why = "Its environment is not kept for the wake, because its image is gone from the node.";
+        not_kept.push(why.to_owned());
+        BTreeMap::new()
     };
     let mounts = mounts(facts, rules, container, &mut not_kept);
     let ports = ports(facts, &mut not_kept);
@@ -149,12 +148,12 @@ fn ports(facts: &ContainerFacts, not_kept: &mut Vec<String>) -> Vec<u16> {
     all.into_iter().take(PORTS_MAX).collect()
 }
 
-fn say(not_kept: &mut Vec<String>, what: &str, names: &[String]) {
-    if names.is_empty() {
+fn say(not_kept: &mut Vec<String>, what: &str, all: &[String]) {
+    if all.is_empty() {
         return;
     }
-    let named = names.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
-    let more = names.len().saturating_sub(NAMED_MAX);
+    let named = all.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    let more = all.len().saturating_sub(NAMED_MAX);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     not_kept.push(format!("{what}: {named}{more}."));
 }

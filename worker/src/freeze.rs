@@ -253,7 +253,7 @@ pub(crate) async fn sweep(engine: &Engine, journal: &FreezeJournal, running: &Ha
 
 async fn sweep_one(engine: &Engine, journal: &FreezeJournal, docker_id: &str) -> Result<bool, DockerError> {
     let facts = engine.inspect(docker_id).await?;
-    let frozen = facts.as_ref().is_some_and(|facts| facts.is_paused());
+    let frozen = facts.as_ref().is_some_and(ContainerFacts::is_paused);
     if frozen {
         engine.unpause(docker_id).await?;
     }

@@ -3,6 +3,10 @@
 //! Saves on top of saves leave old contents in lower layers. However often a container is saved, its image takes at most
 //! four thirds of what a full save would take, and at most so many layers: decided before a live pass, with room left for the
 //! frozen one, which never rewrites anything.
+//!
+//! Bytes are those of tars, before compression. Of a layer its compressed size is known, too, but of an entry it is not: what a
+//! full save would take compressed could only be guessed from averages, wrong in either direction where what is dead in a
+//! layer compresses otherwise than what lives. By tars the bound holds to the byte.
 
 use super::delta::{ChangeSet, LayerSet};
 use super::slices::slices;

@@ -43,7 +43,7 @@ pub fn look_at_layer(upper: &Path, looking: Looking<'_>) -> io::Result<LayerRepo
     let bounds = Bounds { until: looking.until.part(75), threads: looking.threads };
     let linked = Mutex::new(HashSet::new());
     let visitor = || Visitor::new(&looking, &linked);
-    let (visitors, complete) = walk(&root, Inside::default(), bounds, visitor);
+    let (visitors, complete) = walk(&root, Inside::default(), &bounds, visitor);
     let mut all = Visitor::new(&looking, &linked);
     for visitor in visitors {
         all.merge(visitor);

@@ -29,7 +29,7 @@ pub fn look_at_mount(source: &Path, target: &str, until: Until, threads: usize) 
         return Ok(Mounted { bytes: source.metadata()?.len(), complete: true, trees: Vec::new() });
     }
     let root = Root::open(source)?;
-    let (visitors, complete) = walk(&root, (), Bounds { until, threads }, Visitor::default);
+    let (visitors, complete) = walk(&root, (), &Bounds { until, threads }, Visitor::default);
     let bytes = visitors.iter().map(|v| v.bytes).sum();
     let mut found: Vec<(Vec<u8>, TreeKind)> = visitors.into_iter().flat_map(|v| v.found).collect();
     found.sort_by(|a, b| (depth(&a.0), a).cmp(&(depth(&b.0), b)));

@@ -63,7 +63,7 @@ fn below() -> ResolveFlags {
 pub(super) fn walk<V: Visit>(
     root: &Root,
     inside: V::Inside,
-    bounds: Bounds,
+    bounds: &Bounds,
     visitor: impl Fn() -> V,
 ) -> (Vec<V>, bool) {
     let todo = Todo {
@@ -201,7 +201,7 @@ mod tests {
 
     fn names(root: &Path, until: Until) -> (Vec<String>, bool) {
         let root = Root::open(root).unwrap();
-        let (visitors, complete) = walk(&root, (), Bounds { until, threads: 4 }, || Names(Vec::new()));
+        let (visitors, complete) = walk(&root, (), &Bounds { until, threads: 4 }, || Names(Vec::new()));
         let mut names: Vec<String> = visitors.into_iter().flat_map(|v| v.0).collect();
         names.sort();
         (names, complete)

@@ -42,16 +42,13 @@ pub(crate) async fn run(attempt: &mut Attempt) -> Result<Effect, Halt> {
 async fn steps(attempt: &mut Attempt) -> Result<Effect, Halt> {
     let container = attempt.container().await?;
     attempt.step(Step::Fetch).await?;
-    let docker_id = match restored(attempt, &container).await? {
-        Some(docker_id) => {
-            attempt.step(Step::Create).await?;
-            docker_id
-        }
-        None => {
-            let image = pull::fetch(attempt, &container).await?;
-            attempt.step(Step::Create).await?;
-            create(attempt, &container, image).await?
-        }
+    let docker_id = if let Some(docker_id) = restored(attempt, &container).await? {
+        attempt.step(Step::Create).await?;
+        docker_id
+    } else {
+        let image = pull::fetch(attempt, &container).await?;
+        attempt.step(Step::Create).await?;
+        create(attempt, &container, image).await?
     };
     attempt.step(Step::Start).await?;
     attempt.parts.engine.start(&docker_id).await?;

@@ -225,15 +225,12 @@ async fn save_and_remove(
     let limit = attempt.parts.settings.frozen_max;
     let freeze = Freeze::begin(attempt, &ready.facts.id).await?;
     let saving = async {
-        let digest = match &mut direct {
-            Some(direct) => {
-                direct.rest(attempt).await?;
-                direct.finish(attempt).await?
-            }
-            None => {
-                attempt.checkpoint.committed = Some(engine::commit(attempt, ready).await?);
-                engine::to_registry(attempt, &repo, container, ready).await?
-            }
+        let digest = if let Some(direct) = &mut direct {
+            direct.rest(attempt).await?;
+            direct.finish(attempt).await?
+        } else {
+            attempt.checkpoint.committed = Some(engine::commit(attempt, ready).await?);
+            engine::to_registry(attempt, &repo, container, ready).await?
         };
         finish::prove(attempt, container, request, &repo, &digest).await?;
         // With the container its files go, too: what is to be seen of them must have been seen.

@@ -46,7 +46,7 @@ async fn frozen(attempt: &mut Attempt, direct: &mut Direct<'_>) -> Result<(), Un
             Err(Unfit::Halt(Halt::Failed(failure)))
                 if failure.message == freeze::RAN && thawed < THAWED_MAX =>
             {
-                thawed += 1
+                thawed += 1;
             }
             done => return done,
         }

@@ -100,10 +100,11 @@ impl<'a> Direct<'a> {
         let progress = bytes(&self.to.progress);
         for pass in 1..=LIVE_PASSES_MAX {
             let brought = self.base.brought(attempt, self.container, &self.ready.facts, &self.to);
-            let bring = async { brought.await.map(drop).map_err(Unfit::from) };
+            // On the heap: all that an upload needs is more than a thread's stack takes several times over.
+            let bring = Box::pin(async { brought.await.map(drop).map_err(Unfit::from) });
             let save = self.save.as_mut().ok_or_else(over)?;
             let begun = Instant::now();
-            let read = async { save.live_pass().await.map_err(|e| unfit(attempt, &e)) };
+            let read = Box::pin(async { save.live_pass().await.map_err(|e| unfit(attempt, &e)) });
             // Side by side, so that all that is to be brought is known soon.
             attempt.shown(&progress, both(&self.to.cancel, bring, read)).await?;
             if begun.elapsed() < SHORT_PASS {
@@ -148,7 +149,7 @@ impl<'a> Direct<'a> {
 
         attempt.step(Step::Finish).await?;
         let docker_id = &self.ready.facts.id;
-        let digest = attempt.until_stopped(self.put(attempt, &saved)).await?;
+        let digest = attempt.until_stopped(Box::pin(self.put(attempt, &saved))).await?;
         accept(attempt, docker_id, &self.to.repo, &digest, &saved.index).await;
         attempt.checkpoint.manifest = Some(digest.clone());
         attempt.save().await?;
@@ -239,11 +240,9 @@ fn over() -> Failure {
 /// Runs both to their ends, side by side. When one fails the other is cancelled, and ends with nothing left over.
 async fn both(
     cancel: &CancellationToken,
-    one: impl Future<Output = Result<(), Unfit>> + Send,
-    two: impl Future<Output = Result<(), Unfit>> + Send,
+    mut one: impl Future<Output = Result<(), Unfit>> + Send + Unpin,
+    mut two: impl Future<Output = Result<(), Unfit>> + Send + Unpin,
 ) -> Result<(), Unfit> {
-    // On the heap: all that an upload needs is more than a thread's stack takes several times over.
-    let (mut one, mut two) = (Box::pin(one), Box::pin(two));
     tokio::select! {
         done = &mut one => match done {
             Ok(()) => two.await,
