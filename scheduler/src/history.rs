@@ -1,6 +1,7 @@
 //! History does not grow for ever.
 
 use crate::Parts;
+use crate::once::Round;
 use mothball_store::StoreError;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -20,13 +21,13 @@ pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        if let Err(error) = purge(parts, shutdown).await {
+        if let Err(error) = Round::History.go(parts, shutdown).await {
             tracing::warn!(error = %error, "old history could not be removed; trying again later");
         }
     }
 }
 
-async fn purge(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
+pub(crate) async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
     let (store, settings) = (&parts.store, &parts.settings);
     let brought = store.begin_ledger().await?;
     if brought > 0 {

@@ -1,14 +1,17 @@
-//! The scheduler role: time. One loop attends to jobs that are due, one fires schedules, one keeps history from growing for ever. Any number of
-//! schedulers may run: the store decides, and each decision is safe to be asked for twice.
+//! The scheduler role: time. One loop attends to jobs that are due, one fires schedules, one applies policies, one keeps
+//! history from growing for ever. Any number of schedulers may run: the store decides, and each decision is safe to be asked
+//! for twice. Whoever keeps time itself goes [`once`].
 
 mod attend;
 mod history;
 mod metrics;
+mod once;
 mod policies;
 mod rounds;
 mod schedules;
 
 pub use metrics::Metrics;
+pub use once::{Round, once};
 
 use mothball_domain::flavor::Flavor;
 use mothball_queue::Queue;

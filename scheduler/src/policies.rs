@@ -3,9 +3,10 @@
 
 use crate::Parts;
 use crate::attend::attend;
+use crate::once::Round;
 use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::policy::ParkPolicy;
-use mothball_store::{ContainerQuery, Policed, Policing, StoreError};
+use mothball_store::{Policed, Policing, StoreError};
 use rust_decimal::Decimal;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -23,13 +24,13 @@ pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        if let Err(error) = round(parts, shutdown).await {
+        if let Err(error) = Round::Policies.go(parts, shutdown).await {
             tracing::warn!(error = %error, "what policies say could not be looked up; trying again");
         }
     }
 }
 
-async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
+pub(crate) async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
     for project in parts.store.projects_with_park_policy().await? {
         let policy = parts.store.park_policy(&project).await?;
         let spent = match policy.budget_per_month {
@@ -42,19 +43,18 @@ async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreE
             max_attempts: parts.settings.max_attempts,
             alive_within: parts.settings.alive_within,
         };
-        let mut query =
-            ContainerQuery { project: Some(project.clone()), limit: BATCH, ..ContainerQuery::default() };
+        let mut after = None;
         loop {
-            let page = parts.store.containers(&query).await?;
-            for container in &page.items {
+            let (concerned, next) = parts.store.concerned(&project, &policy, &policing, after, BATCH).await?;
+            for container in concerned {
                 if shutdown.is_cancelled() {
                     return Ok(());
                 }
-                police(parts, container.id, &policing).await?;
+                police(parts, container, &policing).await?;
             }
-            match (page.items.last(), page.next) {
-                (Some(last), Some(_)) => query.cursor = Some(last.id),
-                _ => break,
+            match next {
+                Some(last) => after = Some(last),
+                None => break,
             }
         }
         if policy == ParkPolicy::default() {

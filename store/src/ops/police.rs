@@ -4,7 +4,7 @@
 use crate::db::tx::Tx;
 use crate::ops::submit::{Submission, Submitted, Target, submit, unfinished};
 use crate::ops::{records, transact};
-use crate::{LedgerQuery, Store, StoreError, keys};
+use crate::{ContainerQuery, LedgerQuery, Store, StoreError, keys};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mothball_domain::billing::{Cut, Span, Usage, report};
@@ -64,6 +64,49 @@ impl Store {
         policed
     }
 
+    /// Containers of a project about which its policy may say something now: those that give it a reason, and those that
+    /// were warned. Looks at up to `limit` of them in a few reads; [`police`](Self::police) decides about each. With them
+    /// comes the container after which to go on, if there are more. Reads only.
+    pub async fn concerned(
+        &self,
+        project: &ProjectName,
+        policy: &ParkPolicy,
+        policing: &Policing,
+        after: Option<ContainerId>,
+        limit: usize,
+    ) -> Result<(Vec<ContainerId>, Option<ContainerId>), StoreError> {
+        let query = ContainerQuery {
+            project: Some(project.clone()),
+            cursor: after,
+            limit,
+            ..ContainerQuery::default()
+        };
+        let page = self.containers(&query).await?;
+        let mut tx = Tx::new(&self.db);
+        let around = |c: &Container| {
+            let job = c.job.map(keys::job);
+            [Some(keys::warning(c.id)), Some(keys::usage(c.id)), job]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+        };
+        tx.load(&page.items.iter().flat_map(around).collect::<Vec<_>>()).await?;
+        let now = tx.now().await?;
+        let mut concerned = Vec::new();
+        for container in &page.items {
+            let mut standing = tx.get::<Warning>(&keys::warning(container.id)).await?;
+            if !is_there(container) {
+                concerned.extend(standing.map(|_| container.id));
+                continue;
+            }
+            let verdict = verdict(&mut tx, container, policy, policing, &mut standing, now).await?;
+            if verdict != Verdict::Leave {
+                concerned.push(container.id);
+            }
+        }
+        Ok((concerned, page.items.last().filter(|_| page.next.is_some()).map(|c| c.id)))
+    }
+
     /// What the policy of a container's project would do about it if it had not been warned of yet. Changes nothing.
     pub async fn would_police(
         &self,
@@ -114,8 +157,7 @@ async fn police(
     tx.load(&[keys::container(id), keys::warning(id), keys::usage(id)]).await?;
     let mut standing: Option<Warning> = tx.get(&keys::warning(id)).await?;
     let found = records::container(tx, id).await?;
-    let Some(container) = found.filter(|c| c.state.exists() || c.state == ContainerState::Initializing)
-    else {
+    let Some(container) = found.filter(is_there) else {
         // Parked, deleted, failed: whatever it was warned of has come to its end.
         if standing.is_some() {
             tx.delete(&keys::warning(id));
@@ -124,11 +166,7 @@ async fn police(
     };
     let policy: ParkPolicy = tx.get(&keys::park_policy(&container.project)).await?.unwrap_or_default();
     let now = tx.now().await?;
-    let candidate = candidate(tx, &container, &policy, policing, now).await?;
-    if let Some(warning) = &mut standing {
-        after_failure(tx, warning, &policy).await?;
-    }
-    match decide(&policy, &candidate, policing.spent, standing.as_ref(), now) {
+    match verdict(tx, &container, &policy, policing, &mut standing, now).await? {
         Verdict::Leave => Ok(Policed::Nothing),
         Verdict::Withdraw => {
             tx.delete(&keys::warning(id));
@@ -140,6 +178,27 @@ async fn police(
         }
         Verdict::Park(warning) => park(tx, container, job, warning, &policy, policing, now).await,
     }
+}
+
+/// Whether it is on a node, or about to be.
+fn is_there(container: &Container) -> bool {
+    container.state.exists() || container.state == ContainerState::Initializing
+}
+
+/// What is to be done about a container; `standing` is its warning, which a park that failed puts off.
+async fn verdict(
+    tx: &mut Tx<'_>,
+    container: &Container,
+    policy: &ParkPolicy,
+    policing: &Policing,
+    standing: &mut Option<Warning>,
+    now: Timestamp,
+) -> Result<Verdict, StoreError> {
+    let candidate = candidate(tx, container, policy, policing, now).await?;
+    if let Some(warning) = standing {
+        after_failure(tx, warning, policy).await?;
+    }
+    Ok(decide(policy, &candidate, policing.spent, standing.as_ref(), now))
 }
 
 /// A park that failed is repeated when another grace is over, counted from its end.
