@@ -122,8 +122,8 @@ async fn begin(seed: u64, sizes: Sizes, store: Store, clock: HeldClock) -> Resul
         let project = i % sizes.projects;
         store.create_user(&name, false).await?;
         store.set_member(&world.projects[project].name, &name, Some(Role::Member)).await?;
-        let every = world.between(4 * DAY, 40 * DAY);
-        let (plans, daily) = (world.chance(0.1), world.chance(0.1));
+        let every = world.between(8 * DAY, 60 * DAY);
+        let (plans, daily) = (world.chance(0.08), world.chance(0.08));
         world.users.push(users::User {
             name,
             project,
@@ -140,7 +140,7 @@ async fn begin(seed: u64, sizes: Sizes, store: Store, clock: HeldClock) -> Resul
     for i in 0..sizes.nodes {
         let name = NodeName::new(format!("n{i}"))?;
         let run = NodeRun { name, uid: format!("uid-{i}"), instance: String::new() };
-        world.nodes.push(Node::new(run, 24));
+        world.nodes.push(Node::new(run, 18));
         world.worker_starts(i).await?;
         world.later(platform::LOOK + 1000 * i as i64, Event::Look(i));
     }
@@ -178,9 +178,7 @@ async fn calm_down(world: &mut World, start: Timestamp) -> Result<()> {
     world.calm = true;
     world.dark_until = 0;
     for node in 0..world.nodes.len() {
-        world.nodes[node].drained = false;
-        let name = world.nodes[node].run.name.clone();
-        world.store.drain_node(&name, false).await?;
+        world.drains(node, false).await?;
         world.worker_starts(node).await?;
     }
     let until = world.now() + 4 * DAY;

@@ -33,8 +33,6 @@ pub(crate) struct Planned {
     zone: &'static str,
     /// How often it was changed.
     changes: u32,
-    /// Whether it fires.
-    on: bool,
     next: i64,
     /// Planned times that have come, and whether a run may be missing, because no scheduler ran.
     due: BTreeMap<i64, bool>,
@@ -103,7 +101,6 @@ impl World {
                 weekday,
                 zone,
                 changes: 0,
-                on: true,
                 next: 0,
                 due: BTreeMap::new(),
                 skipped: BTreeSet::new(),
@@ -130,18 +127,14 @@ impl World {
     pub(crate) async fn is_planned(&mut self, i: usize, changes: u32) -> Result<()> {
         let (now, dark) = (self.now(), self.now() < self.dark_until + MINUTE);
         let planned = &mut self.plans.all[i];
-        if planned.changes != changes || !planned.on {
+        if planned.changes != changes {
             return Ok(());
         }
         let at = planned.next;
         planned.due.insert(at, dark);
         planned.next = planned.after(at)?;
-        let (next, container) = (planned.next, planned.container);
+        let next = planned.next;
         self.agenda.add(next, Event::Planned(i, changes));
-        // One whose container is deleted is switched off by its next run.
-        if self.truth(container)?.place == crate::world::Place::Gone {
-            self.plans.all[i].on = false;
-        }
         self.expects_jobs = true;
         ensure!(at == now, "the world's calendar is wrong");
         let wait_ms = self.between(1, 30_000);
@@ -153,7 +146,7 @@ impl World {
     pub(crate) async fn change_plans(&mut self, i: usize) -> Result<()> {
         // Not around its time: whether the change comes before the run is nobody's promise.
         let now = self.now();
-        if !self.plans.all[i].on || self.plans.all[i].next - now < HOUR || now < self.dark_until + HOUR {
+        if self.plans.all[i].next - now < HOUR || now < self.dark_until + HOUR {
             return Ok(());
         }
         if self.chance(0.5) {

@@ -147,15 +147,15 @@ impl World {
         let wait_ms = self.between(DAY, 5 * DAY);
         self.later(wait_ms, Event::Admin);
         let node = self.between(0, self.nodes.len() as i64 - 1) as usize;
+        // A node is drained for as long as nothing else is done.
+        for drained in (0..self.nodes.len()).filter(|i| self.nodes[*i].drained).collect::<Vec<_>>() {
+            self.drains(drained, false).await?;
+        }
         match self.between(0, 99) {
             0..=44 => self.sets_a_policy().await?,
             45..=54 => self.changes_prices()?,
             55..=64 => {
-                let drained = !self.nodes[node].drained && !self.calm;
-                self.nodes[node].drained = drained;
-                let name = self.nodes[node].run.name.clone();
-                self.store.drain_node(&name, drained).await?;
-                self.soon();
+                self.drains(node, true).await?;
             }
             65..=74 if self.nodes[node].inbox.is_some() => self.worker_stops(node).await?,
             75..=79 if !self.calm => {
@@ -170,6 +170,14 @@ impl World {
                 }
             }
         }
+        Ok(())
+    }
+
+    pub(crate) async fn drains(&mut self, node: usize, drained: bool) -> Result<()> {
+        self.nodes[node].drained = drained;
+        let name = self.nodes[node].run.name.clone();
+        self.store.drain_node(&name, drained).await?;
+        self.soon();
         Ok(())
     }
 

@@ -103,7 +103,7 @@ impl World {
     async fn launches(&mut self, user: usize) -> Result<()> {
         let number = self.fresh();
         let name = ContainerName::new(format!("box-{number}"))?;
-        let flavor = self.pick(&[0, 0, 0, 1, 1, 1, 2, 3]).unwrap_or(0);
+        let flavor = self.pick(&[0, 0, 0, 0, 0, 1, 1, 2, 3]).unwrap_or(0);
         let saved = self.users[user].saved.clone();
         let from = if self.chance(0.3) { self.rng_pick(&saved) } else { None };
         let project = self.projects[self.users[user].project].name.clone();

@@ -192,7 +192,7 @@ pub(crate) struct World {
 
 /// GPUs of each flavor, and its price when the year begins.
 pub(crate) const FLAVORS: [(&str, u32, i64); 4] =
-    [("cpu", 0, 33_333), ("small", 1, 122_500), ("mid", 2, 240_001), ("large", 4, 480_007)];
+    [("cpu", 0, 33_333), ("small", 1, 122_500), ("mid", 1, 240_001), ("large", 2, 480_007)];
 /// What a gigabyte in the registry costs a month, in ten-thousandths.
 pub(crate) const STORAGE: i64 = 18_250;
 
