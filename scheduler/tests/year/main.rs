@@ -46,7 +46,7 @@ const SOAK_SEEDS: u64 = 40;
 
 #[test]
 fn a_year_of_two_hundred_users() {
-    let named = std::env::var("MOTHBALL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let named = std::env::var_os("MOTHBALL_SEED").and_then(|seed| seed.to_str()?.parse().ok());
     let seeds = match (named, std::env::var_os("MOTHBALL_SOAK")) {
         (Some(seed), _) => seed..=seed,
         (None, Some(_)) => 1..=SOAK_SEEDS,

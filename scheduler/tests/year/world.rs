@@ -33,7 +33,7 @@ pub(crate) const DAY: i64 = 24 * HOUR;
 /// A container as Docker has it. What is in it is a number: whenever something is written into it, it gets another one, which
 /// nothing else ever has.
 #[derive(Debug)]
-pub(crate) struct Box_ {
+pub(crate) struct DockerBox {
     pub(crate) of: ContainerId,
     pub(crate) content: u64,
     pub(crate) running: bool,
@@ -49,7 +49,7 @@ pub(crate) struct Node {
     pub(crate) drained: bool,
     /// The worker's inbox; none while no worker runs.
     pub(crate) inbox: Option<Subscription>,
-    pub(crate) boxes: BTreeMap<String, Box_>,
+    pub(crate) boxes: BTreeMap<String, DockerBox>,
     /// Docker ids that were frozen by somebody who may be dead.
     pub(crate) journal: BTreeSet<String>,
     /// Containers that some process of this node acts upon.
@@ -288,7 +288,7 @@ impl World {
         offered(flavor, self.price(flavor, self.now()))
     }
 
-    pub(crate) fn docker(&mut self, node: usize, docker_id: &str) -> Option<&mut Box_> {
+    pub(crate) fn docker(&mut self, node: usize, docker_id: &str) -> Option<&mut DockerBox> {
         self.nodes[node].boxes.get_mut(docker_id)
     }
 

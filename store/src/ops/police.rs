@@ -15,6 +15,7 @@ use mothball_domain::job::{Job, JobSpec, PauseMode, Then};
 use mothball_domain::name::{ProjectName, Tag};
 use mothball_domain::people::Project;
 use mothball_domain::policy::{Candidate, ParkPolicy, Verdict, Warning, decide};
+use mothball_domain::state::JobState;
 use mothball_domain::usage::Look;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -99,8 +100,9 @@ impl Store {
                 concerned.extend(standing.map(|_| container.id));
                 continue;
             }
+            let warned = standing.is_some();
             let verdict = verdict(&mut tx, container, policy, policing, &mut standing, now).await?;
-            if verdict != Verdict::Leave {
+            if verdict != Verdict::Leave || (warned && standing.is_none()) {
                 concerned.push(container.id);
             }
         }
@@ -166,8 +168,16 @@ async fn police(
     };
     let policy: ParkPolicy = tx.get(&keys::park_policy(&container.project)).await?.unwrap_or_default();
     let now = tx.now().await?;
-    match verdict(tx, &container, &policy, policing, &mut standing, now).await? {
-        Verdict::Leave => Ok(Policed::Nothing),
+    let warned = standing.is_some();
+    let verdict = verdict(tx, &container, &policy, policing, &mut standing, now).await?;
+    let has_led_to_its_park = warned && standing.is_none();
+    match verdict {
+        Verdict::Leave => {
+            if has_led_to_its_park {
+                tx.delete(&keys::warning(id));
+            }
+            Ok(Policed::Nothing)
+        }
         Verdict::Withdraw => {
             tx.delete(&keys::warning(id));
             Ok(Policed::Withdrawn(Box::new(container)))
@@ -195,21 +205,26 @@ async fn verdict(
     now: Timestamp,
 ) -> Result<Verdict, StoreError> {
     let candidate = candidate(tx, container, policy, policing, now).await?;
-    if let Some(warning) = standing {
-        after_failure(tx, warning, policy).await?;
-    }
+    after_its_park(tx, standing, policy).await?;
     Ok(decide(policy, &candidate, policing.spent, standing.as_ref(), now))
 }
 
-/// A park that failed is repeated when another grace is over, counted from its end.
-async fn after_failure(
+/// What the park that a warning led to means for it. One that failed is repeated when another grace is over, counted from
+/// its end. One that succeeded has ended the warning, also where the container was woken before anybody looked: who woke it
+/// is warned anew.
+async fn after_its_park(
     tx: &mut Tx<'_>,
-    warning: &mut Warning,
+    standing: &mut Option<Warning>,
     policy: &ParkPolicy,
 ) -> Result<(), StoreError> {
+    let Some(warning) = standing else { return Ok(()) };
     let Some(tried) = warning.tried else { return Ok(()) };
-    let ended = records::job(tx, tried).await?.and_then(|job| job.finished_at);
-    let again = ended.and_then(|at| at.saturating_add(policy.grace()).ok());
+    let Some(job) = records::job(tx, tried).await? else { return Ok(()) };
+    if job.state == JobState::Succeeded {
+        *standing = None;
+        return Ok(());
+    }
+    let again = job.finished_at.and_then(|at| at.saturating_add(policy.grace()).ok());
     warning.park_at = warning.park_at.max(again.unwrap_or(warning.park_at));
     Ok(())
 }

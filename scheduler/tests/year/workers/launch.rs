@@ -1,7 +1,7 @@
 //! A launch, of a base or of what was saved.
 
 use super::{Attempt, Flow, Halt, Phase, permanent};
-use crate::world::{Box_, World};
+use crate::world::{DockerBox, World};
 use anyhow::{Context, ensure};
 use mothball_domain::container::{Container, Source};
 use mothball_domain::failure::FailureClass;
@@ -25,7 +25,7 @@ impl Attempt {
         let container = self.container(world).await?;
         let content = content_of(world, &container)?;
         let docker_id = format!("d{}", world.fresh());
-        let made = Box_ { of: container.id, content, running: false, paused: false, ran: 0 };
+        let made = DockerBox { of: container.id, content, running: false, paused: false, ran: 0 };
         world.nodes[self.node].boxes.insert(docker_id.clone(), made);
         self.docker_id = Some(docker_id);
         Ok(Flow::To(Phase::WriteCreated))
