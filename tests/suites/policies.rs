@@ -73,7 +73,7 @@ async fn idle_is_warned_kept_parked_and_woken(pair: Pair) -> Result<()> {
     ensure!(shown.contains("idle") && !shown.contains("busy"), "{shown}");
 
     // Its owner keeps it: the warning goes, and does not come back while that lasts.
-    let later = jiff::Timestamp::now() + Duration::from_secs(3600);
+    let later = jiff::Timestamp::now() + Duration::from_hours(1);
     api.patch(&format!("/v1/containers/{}", idle.id), &json!({"keep_until": later})).await?.expect(200)?;
     until(&api, &idle.id, "the warning's withdrawal", |c| c["warning"].is_null()).await?;
     api.patch(&format!("/v1/containers/{}", idle.id), &json!({"keep_until": null})).await?.expect(200)?;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 on_both_pairs!(work_is_told_from_idleness, gpus_and_gaps);
 
 /// Long enough for a few looks on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Waits until what the container uses is as wanted.
 async fn until(api: &Api, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {

@@ -122,8 +122,8 @@ async fn begin(seed: u64, sizes: Sizes, store: Store, clock: HeldClock) -> Resul
         let project = i % sizes.projects;
         store.create_user(&name, false).await?;
         store.set_member(&world.projects[project].name, &name, Some(Role::Member)).await?;
-        let every = world.between(8 * DAY, 60 * DAY);
-        let (plans, daily) = (world.chance(0.08), world.chance(0.08));
+        let every = world.between(15 * DAY, 120 * DAY);
+        let (plans, daily) = (world.chance(0.05), world.chance(0.05));
         world.users.push(users::User {
             name,
             project,

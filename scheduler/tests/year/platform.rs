@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How often workers look at their nodes.
-pub(crate) const LOOK: i64 = 12 * HOUR;
+pub(crate) const LOOK: i64 = 24 * HOUR;
 /// How old a look may be.
 pub(crate) const SEEN: Duration = Duration::from_hours(2);
 /// The shortest grace, window and lifetime that a project sets.

@@ -339,7 +339,8 @@ impl World {
             self.later(sleep_ms, Event::Step(no));
             return Ok(());
         }
-        if self.fault(0.004) {
+        // Most dangerous is the moment between the removal and the word of it.
+        if self.fault(if attempt.phase == Phase::Tell { 0.03 } else { 0.004 }) {
             let node = attempt.node;
             self.attempts.insert(no, attempt);
             return self.worker_dies(node).await;
