@@ -2,6 +2,7 @@
 //! crashed APIs all end here.
 
 use crate::Parts;
+use crate::once::Round;
 use crate::rounds::Rounds;
 use mothball_domain::id::JobId;
 use mothball_queue::{QueueError, Target};
@@ -19,12 +20,12 @@ pub(crate) const UNREADABLE_AGAIN: Duration = Duration::from_mins(10);
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
     let mut rounds = Rounds::new(parts, "jobs that are due", shutdown);
     while rounds.next().await {
-        let done = round(parts, shutdown).await;
+        let done = Round::Jobs.go(parts, shutdown).await;
         rounds.ended(done).await;
     }
 }
 
-async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
+pub(crate) async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
     let now = parts.store.now().await?;
     parts.metrics.last_tick.set(now.as_second());
     let due = parts.store.due(BATCH).await?;

@@ -1,6 +1,7 @@
 //! History does not grow for ever.
 
 use crate::Parts;
+use crate::once::Round;
 use crate::rounds::Rounds;
 use mothball_store::StoreError;
 use std::time::Duration;
@@ -14,12 +15,12 @@ const BATCH: usize = 500;
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
     let mut rounds = Rounds::every(EVERY, "old history", shutdown);
     while rounds.next().await {
-        let done = purge(parts, shutdown).await;
+        let done = Round::History.go(parts, shutdown).await;
         rounds.ended(done).await;
     }
 }
 
-async fn purge(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
+pub(crate) async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
     let (store, settings) = (&parts.store, &parts.settings);
     let brought = store.begin_ledger().await?;
     if brought > 0 {

@@ -1,11 +1,13 @@
 //! The scheduler role: time. One loop attends to jobs that are due, one fires schedules, one does what policies about
 //! containers say, two let images go, one tells people of what happened, one keeps history from growing for ever. Any number
-//! of schedulers may run: the store decides, and each decision is safe to be asked for twice.
+//! of schedulers may run: the store decides, and each decision is safe to be asked for twice. Whoever keeps time itself goes
+//! [`once`].
 
 mod attend;
 mod history;
 mod metrics;
 mod notify;
+mod once;
 mod policies;
 mod purges;
 mod retention;
@@ -16,6 +18,7 @@ pub use metrics::Metrics;
 pub use notify::{
     MailError, Mailer, NotifySettings, Senders, SmtpSettings, SmtpTls, WebhookSender, WebhookSetupError,
 };
+pub use once::{Round, once};
 
 use mothball_domain::flavor::Flavor;
 use mothball_queue::Queue;

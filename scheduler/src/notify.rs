@@ -10,6 +10,7 @@ pub use email::{MailError, Mailer, SmtpSettings, SmtpTls};
 pub use webhook::{WebhookSender, WebhookSetupError};
 
 use crate::Parts;
+use crate::once::Round;
 use crate::rounds::Rounds;
 use futures_util::future::join_all;
 use mothball_domain::id::{DeliveryId, NoticeId};
@@ -54,13 +55,13 @@ pub struct Senders {
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
     let mut rounds = Rounds::new(parts, "what people are to be told of", shutdown);
     while rounds.next().await {
-        let done = round(parts, shutdown).await;
+        let done = Round::Notices.go(parts, shutdown).await;
         rounds.ended(done).await;
     }
 }
 
 /// Spreads what was written since, and tries what is due.
-async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
+pub(crate) async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
     for id in parts.store.notices_due(NOTICES).await? {
         if shutdown.is_cancelled() {
             return Ok(());

@@ -3,11 +3,12 @@
 
 use crate::Parts;
 use crate::attend::attend;
+use crate::once::Round;
 use crate::rounds::Rounds;
 use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::name::ProjectName;
 use mothball_domain::policy::ParkPolicy;
-use mothball_store::{ContainerQuery, Policed, Policing, StoreError};
+use mothball_store::{Policed, Policing, StoreError};
 use rust_decimal::Decimal;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,12 +19,12 @@ const BATCH: usize = 200;
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
     let mut rounds = Rounds::every(parts.settings.policy_tick, "what policies say", shutdown);
     while rounds.next().await {
-        let done = round(parts, shutdown).await;
+        let done = Round::Policies.go(parts, shutdown).await;
         rounds.ended(done).await;
     }
 }
 
-async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
+pub(crate) async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
     for project in parts.store.projects_with_park_policy().await? {
         if shutdown.is_cancelled() {
             return Ok(());
@@ -60,20 +61,18 @@ async fn of_project(
         max_attempts: parts.settings.max_attempts,
         alive_within: parts.settings.alive_within,
     };
-    let mut query =
-        ContainerQuery { project: Some(project.clone()), limit: BATCH, ..ContainerQuery::default() };
-    let mut all_seen = true;
+    let (mut after, mut all_seen) = (None, true);
     loop {
-        let page = store.containers(&query).await?;
-        for container in &page.items {
+        let (concerned, next) = store.concerned(project, &policy, &policing, after, BATCH).await?;
+        for container in concerned {
             if shutdown.is_cancelled() {
                 return Ok(());
             }
-            all_seen &= police(parts, container.id, &policing).await?;
+            all_seen &= police(parts, container, &policing).await?;
         }
-        match (page.items.last(), page.next) {
-            (Some(last), Some(_)) => query.cursor = Some(last.id),
-            _ => break,
+        match next {
+            Some(last) => after = Some(last),
+            None => break,
         }
     }
     if policy == ParkPolicy::default() && all_seen {

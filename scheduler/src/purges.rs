@@ -3,6 +3,7 @@
 
 use crate::Parts;
 use crate::attend::attend;
+use crate::once::Round;
 use crate::rounds::Rounds;
 use mothball_domain::id::JobId;
 use mothball_domain::image::Digest;
@@ -17,12 +18,12 @@ const BATCH: usize = 100;
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
     let mut rounds = Rounds::new(parts, "images over their grace", shutdown);
     while rounds.next().await {
-        let done = round(parts, shutdown).await;
+        let done = Round::Purges.go(parts, shutdown).await;
         rounds.ended(done).await;
     }
 }
 
-async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
+pub(crate) async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
     for (project, image) in parts.store.undo_due(BATCH).await? {
         if shutdown.is_cancelled() {
             return Ok(());

@@ -3,6 +3,7 @@
 
 use crate::Parts;
 use crate::attend::attend;
+use crate::once::Round;
 use crate::rounds::Rounds;
 use mothball_domain::id::JobId;
 use mothball_domain::image::Image;
@@ -14,12 +15,12 @@ use uuid::Uuid;
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
     let mut rounds = Rounds::every(parts.settings.retention_tick, "images to let go", shutdown);
     while rounds.next().await {
-        let done = round(parts, shutdown).await;
+        let done = Round::Retention.go(parts, shutdown).await;
         rounds.ended(done).await;
     }
 }
 
-async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
+pub(crate) async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
     for project in parts.store.projects_with_retention_policy().await? {
         let policy = parts.store.retention_policy(&project).await?;
         for name in parts.store.image_names(&project).await? {

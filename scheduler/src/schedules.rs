@@ -3,6 +3,7 @@
 
 use crate::Parts;
 use crate::attend::{UNREADABLE_AGAIN, attend};
+use crate::once::Round;
 use crate::rounds::Rounds;
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -21,12 +22,12 @@ const PARALLEL: usize = 16;
 pub(crate) async fn run(parts: &Parts, shutdown: &CancellationToken) {
     let mut rounds = Rounds::new(parts, "schedules that are due", shutdown);
     while rounds.next().await {
-        let done = round(parts, shutdown).await;
+        let done = Round::Schedules.go(parts, shutdown).await;
         rounds.ended(done).await;
     }
 }
 
-async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
+pub(crate) async fn round(parts: &Parts, shutdown: &CancellationToken) -> Result<(), StoreError> {
     for batch in parts.store.schedules_due(BATCH).await?.chunks(PARALLEL) {
         if shutdown.is_cancelled() {
             return Ok(());

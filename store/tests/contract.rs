@@ -11,6 +11,7 @@ mod images;
 mod nodes;
 mod people;
 mod placing;
+mod policing;
 mod purging;
 mod retaining;
 mod retrying;
@@ -181,6 +182,10 @@ const CLAUSES: &[Clause] = clauses![
         containers_are_chosen_when_it_fires,
         a_wake_has_its_size_and_its_price_now,
         no_schedule_takes_a_name_of_the_catalogue;
+    policing:
+        a_warning_leads_to_one_park,
+        a_warning_that_led_to_a_park_does_not_stand,
+        only_whom_a_policy_concerns_is_named;
     nodes:
         a_name_belongs_to_one_docker,
         an_earlier_run_has_no_heartbeat,

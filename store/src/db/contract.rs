@@ -7,6 +7,7 @@ mod given;
 use super::Db;
 use super::embedded::Embedded;
 use super::redis::{Redis, RedisSettings};
+use crate::clock::Clock;
 use anyhow::{Context, Result, ensure};
 use std::pin::Pin;
 use std::time::Duration;
@@ -84,7 +85,10 @@ async fn redis_keeps_every_promise() -> Result<()> {
 async fn embedded_keeps_every_promise() -> Result<()> {
     let folder = tempfile::tempdir()?;
     check_all("embedded", |clause| {
-        Ok(Db::Embedded(Embedded::open(&folder.path().join(format!("{}.db", clause.name)))?))
+        Ok(Db::Embedded(Embedded::open(
+            &folder.path().join(format!("{}.db", clause.name)),
+            Clock::machine(),
+        )?))
     })
     .await
 }

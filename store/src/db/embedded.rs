@@ -2,18 +2,15 @@
 
 use super::{Changes, Found, Order};
 use crate::StoreError;
+use crate::clock::Clock;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// A step back by more than this is a clock that was set right, not one that wavers.
-const CORRECTION_US: i64 = 60_000_000;
 
 const SCHEMA: &str = "
 create table if not exists record (
@@ -40,8 +37,7 @@ struct Inner {
     /// Commits that wait for the writer: whoever gets it takes them all, and flushes once for all.
     waiting: Mutex<Vec<Waiting>>,
     reader: Mutex<Connection>,
-    /// The newest time given out: the clock of this store never runs back while the process lives.
-    newest_us: AtomicI64,
+    clock: Clock,
     /// Held as long as the store is open: a second process must not have its own clock and its own wake-ups.
     _lock: File,
 }
@@ -54,7 +50,7 @@ struct Waiting {
 
 impl Embedded {
     /// Opens or makes the file; refuses when another process has it open.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, clock: Clock) -> Result<Self, StoreError> {
         let settings = |what: &str, e: &dyn std::fmt::Display| {
             StoreError::Settings(format!("{what} {}: {e}", path.display()))
         };
@@ -75,7 +71,9 @@ impl Embedded {
             let connection = Connection::open(path)?;
             connection.busy_timeout(Duration::from_secs(5))?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
+            // Nothing that a host plays through is worth a flush.
+            let flush = if clock.is_held() { "OFF" } else { "FULL" };
+            connection.pragma_update(None, "synchronous", flush)?;
             Ok(connection)
         };
         let writer = open().map_err(|e| settings("cannot open the store", &e))?;
@@ -85,7 +83,7 @@ impl Embedded {
             writer: Mutex::new(writer),
             waiting: Mutex::default(),
             reader: Mutex::new(reader),
-            newest_us: AtomicI64::new(0),
+            clock,
             _lock: lock,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -119,24 +117,7 @@ impl Embedded {
     pub(crate) async fn commit(&self, changes: Changes) -> Result<bool, StoreError> {
         let (answer, applied) = oneshot::channel();
         self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { changes, answer });
-        let inner = Arc::clone(&self.inner);
-        let written = tokio::task::spawn_blocking(move || {
-            let mut connection = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            // Ours is among them, or the one who had the writer before us has taken it along.
-            let batch = std::mem::take(&mut *inner.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            if batch.is_empty() {
-                return;
-            }
-            let changes: Vec<&Changes> = batch.iter().map(|waiting| &waiting.changes).collect();
-            let outcome =
-                write(&mut connection, &changes, inner.now().as_millisecond()).map_err(|e| broken(&e));
-            for (i, waiting) in batch.into_iter().enumerate() {
-                let applied = outcome.as_ref().map(|applied| applied[i]).map_err(Clone::clone);
-                // Nobody is there to hear it when the caller has given up.
-                let _unheard = waiting.answer.send(applied);
-            }
-        });
-        written.await.map_err(|_| ended())?;
+        self.carry_out(Inner::write_waiting).await?;
         applied.await.map_err(|_| ended())?
     }
 
@@ -200,38 +181,58 @@ impl Embedded {
         .await
     }
 
+    /// Whether the host holds the clock, and so everything has its order from the host alone.
+    pub(crate) fn is_held(&self) -> bool {
+        self.inner.clock.is_held()
+    }
+
     fn now(&self) -> Timestamp {
-        self.inner.now()
+        self.inner.clock.now()
     }
 
     async fn with_reader<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let inner = Arc::clone(&self.inner);
-        let done = tokio::task::spawn_blocking(move || {
+        let read = self.carry_out(move |inner| {
             // A panic inside a transaction rolled it back when the transaction was dropped: the connection is sound.
             let mut connection = inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut connection)
         });
-        done.await.map_err(|_| ended())?.map_err(|e| broken(&e))
+        read.await?.map_err(|e| broken(&e))
+    }
+
+    /// Does what may block off the runtime's threads. Where the host holds the clock it is done here and now, after whoever
+    /// else is ready has had a turn: no thread decides about the order.
+    async fn carry_out<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if self.is_held() {
+            tokio::task::yield_now().await;
+            return Ok(work(&self.inner));
+        }
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || work(&inner)).await.map_err(|_| ended())
     }
 }
 
 impl Inner {
-    fn now(&self) -> Timestamp {
-        let wall_us = Timestamp::now().as_microsecond();
-        let mut newest_us = self.newest_us.fetch_max(wall_us, Ordering::Relaxed).max(wall_us);
-        if newest_us - wall_us > CORRECTION_US {
-            // The clock had been wrong and was set right: to wait for it would stop every lease and retry for as long.
-            tracing::warn!(
-                seconds = (newest_us - wall_us) / 1_000_000,
-                "the clock was set back; following it"
-            );
-            self.newest_us.store(wall_us, Ordering::Relaxed);
-            newest_us = wall_us;
+    /// Commits all that waits for the writer, if somebody who had it before has not taken it along.
+    fn write_waiting(&self) {
+        let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        if batch.is_empty() {
+            return;
         }
-        Timestamp::from_microsecond(newest_us).unwrap_or(Timestamp::UNIX_EPOCH)
+        let changes: Vec<&Changes> = batch.iter().map(|waiting| &waiting.changes).collect();
+        let now_ms = self.clock.now().as_millisecond();
+        let outcome = write(&mut connection, &changes, now_ms).map_err(|e| broken(&e));
+        for (i, waiting) in batch.into_iter().enumerate() {
+            let applied = outcome.as_ref().map(|applied| applied[i]).map_err(Clone::clone);
+            // Nobody is there to hear it when the caller has given up.
+            let _unheard = waiting.answer.send(applied);
+        }
     }
 }
 

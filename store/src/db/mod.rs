@@ -129,4 +129,12 @@ impl Db {
             Self::Embedded(db) => db.count(indexes.to_vec()).await,
         }
     }
+
+    /// Whether the order of everything comes from whoever holds the clock.
+    pub(crate) fn is_held(&self) -> bool {
+        match self {
+            Self::Redis(_) => false,
+            Self::Embedded(db) => db.is_held(),
+        }
+    }
 }

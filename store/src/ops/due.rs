@@ -162,7 +162,12 @@ async fn attend(tx: &mut Tx<'_>, id: JobId, attention: Attention) -> Result<Atte
     // Shown again soon unless the caller says that it was published: a scheduler that dies here loses nothing.
     let due = after(now, if waits { LOOK_AGAIN } else { PUBLISH_RETRY });
     job.offered = !settled && !waits;
-    records::put_job(tx, Some(&before), &job, due)?;
+    if job == before {
+        // One that goes on waiting is not written: others that wait have read it, and would have to decide anew.
+        tx.add(keys::DUE, id.to_string(), due.as_millisecond());
+    } else {
+        records::put_job(tx, Some(&before), &job, due)?;
+    }
     Ok(match (settled, waits) {
         (true, _) => Attend::Settled(Box::new(job)),
         (_, true) => Attend::Nothing,

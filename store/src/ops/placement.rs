@@ -17,6 +17,8 @@ use std::time::Duration;
 pub(crate) const NODES_MAX: usize = 10_000;
 /// How many earlier launches are asked whether they come first.
 const EARLIER_MAX: usize = 100;
+/// How many of them are read in one step.
+const EARLIER_STEP: usize = 5;
 
 /// Whether a node's worker reported lately.
 pub(crate) fn is_alive(node: &Node, now: Timestamp, alive_within: Duration) -> bool {
@@ -98,17 +100,21 @@ async fn earlier_launch(
     let largest =
         candidates.iter().filter(|c| c.alive && !c.node.drained).map(|c| c.node.report.gpus.len()).max();
     let waiting = tx.scan(keys::WAITING, EARLIER_MAX).await?;
-    let before = waiting.iter().filter_map(|m| m.parse::<JobId>().ok()).take_while(|m| *m < id);
-    let jobs: Vec<Job> = tx.get_many(&before.map(keys::job).collect::<Vec<_>>()).await?;
+    let before: Vec<JobId> =
+        waiting.iter().filter_map(|m| m.parse::<JobId>().ok()).take_while(|m| *m < id).collect();
     let still_waits = |job: &&Job| !job.state.is_final() && job.node.is_none() && !job.cancel_requested;
-    let waiting: Vec<(JobId, ContainerId)> =
-        jobs.iter().filter(still_waits).filter_map(|job| Some((job.id, job.container?))).collect();
-    tx.load(&waiting.iter().map(|(_, c)| keys::container(*c)).collect::<Vec<_>>()).await?;
-    for (job, container) in waiting {
-        let Some(container) = records::container(tx, container).await? else { continue };
-        let wanted = container.launch.flavor.gpus as usize;
-        if wanted > 0 && largest.is_some_and(|l| wanted <= l) {
-            return Ok(Some(job));
+    // Mostly the first one is in the way: not all that wait are read for each that waits.
+    for few in before.chunks(EARLIER_STEP) {
+        let jobs: Vec<Job> = tx.get_many(&few.iter().map(|id| keys::job(*id)).collect::<Vec<_>>()).await?;
+        let waiting: Vec<(JobId, ContainerId)> =
+            jobs.iter().filter(still_waits).filter_map(|job| Some((job.id, job.container?))).collect();
+        tx.load(&waiting.iter().map(|(_, c)| keys::container(*c)).collect::<Vec<_>>()).await?;
+        for (job, container) in waiting {
+            let Some(container) = records::container(tx, container).await? else { continue };
+            let wanted = container.launch.flavor.gpus as usize;
+            if wanted > 0 && largest.is_some_and(|l| wanted <= l) {
+                return Ok(Some(job));
+            }
         }
     }
     Ok(None)

@@ -5,17 +5,18 @@ use crate::db::tx::Tx;
 use crate::ops::notices::{subject, tell};
 use crate::ops::submit::{Submission, Submitted, Target, submit, unfinished};
 use crate::ops::{keeping, records, transact};
-use crate::{Store, StoreError, keys};
+use crate::{ContainerQuery, Store, StoreError, keys};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mothball_domain::container::{Container, ContainerState};
 use mothball_domain::id::{ContainerId, JobId};
 use mothball_domain::image::ImageRef;
 use mothball_domain::job::{Job, JobSpec, PauseMode, Then};
-use mothball_domain::name::Tag;
+use mothball_domain::name::{ProjectName, Tag};
 use mothball_domain::notice::News;
 use mothball_domain::people::Project;
 use mothball_domain::policy::{Candidate, ParkPolicy, Verdict, Warning, decide};
+use mothball_domain::state::JobState;
 use mothball_domain::usage::Look;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -65,6 +66,50 @@ impl Store {
         policed
     }
 
+    /// Containers of a project about which its policy may say something now: those that give it a reason, and those that
+    /// were warned. Looks at up to `limit` of them in a few reads; [`police`](Self::police) decides about each. With them
+    /// comes the container after which to go on, if there are more. Reads only.
+    pub async fn concerned(
+        &self,
+        project: &ProjectName,
+        policy: &ParkPolicy,
+        policing: &Policing,
+        after: Option<ContainerId>,
+        limit: usize,
+    ) -> Result<(Vec<ContainerId>, Option<ContainerId>), StoreError> {
+        let query = ContainerQuery {
+            project: Some(project.clone()),
+            cursor: after,
+            limit,
+            ..ContainerQuery::default()
+        };
+        let page = self.containers(&query).await?;
+        let mut tx = Tx::new(&self.db);
+        let around = |c: &Container| {
+            let job = c.job.map(keys::job);
+            [Some(keys::warning(c.id)), Some(keys::usage(c.id)), job]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+        };
+        tx.load(&page.items.iter().flat_map(around).collect::<Vec<_>>()).await?;
+        let now = tx.now().await?;
+        let mut concerned = Vec::new();
+        for container in &page.items {
+            let mut standing = tx.get::<Warning>(&keys::warning(container.id)).await?;
+            if !is_there(container) {
+                concerned.extend(standing.map(|_| container.id));
+                continue;
+            }
+            let warned = standing.is_some();
+            let verdict = verdict(&mut tx, container, policy, policing, &mut standing, now).await?;
+            if verdict != Verdict::Leave || (warned && standing.is_none()) {
+                concerned.push(container.id);
+            }
+        }
+        Ok((concerned, page.items.last().filter(|_| page.next.is_some()).map(|c| c.id)))
+    }
+
     /// What the policy of a container's project would do about it if it had not been warned of yet. Changes nothing.
     pub async fn would_police(
         &self,
@@ -104,8 +149,7 @@ async fn police(
     tx.load(&[keys::container(id), keys::warning(id), keys::usage(id)]).await?;
     let mut standing: Option<Warning> = tx.get(&keys::warning(id)).await?;
     let found = records::container(tx, id).await?;
-    let Some(container) = found.filter(|c| c.state.exists() || c.state == ContainerState::Initializing)
-    else {
+    let Some(container) = found.filter(is_there) else {
         // Parked, deleted, failed: whatever it was warned of has come to its end.
         if standing.is_some() {
             tx.delete(&keys::warning(id));
@@ -114,12 +158,16 @@ async fn police(
     };
     let policy: ParkPolicy = tx.get(&keys::park_policy(&container.project)).await?.unwrap_or_default();
     let now = tx.now().await?;
-    let candidate = candidate(tx, &container, &policy, policing, now).await?;
-    if let Some(warning) = &mut standing {
-        after_failure(tx, warning, &policy).await?;
-    }
-    match decide(&policy, &candidate, policing.spent, standing.as_ref(), now) {
-        Verdict::Leave => Ok(Policed::Nothing),
+    let warned = standing.is_some();
+    let verdict = verdict(tx, &container, &policy, policing, &mut standing, now).await?;
+    let has_led_to_its_park = warned && standing.is_none();
+    match verdict {
+        Verdict::Leave => {
+            if has_led_to_its_park {
+                tx.delete(&keys::warning(id));
+            }
+            Ok(Policed::Nothing)
+        }
         Verdict::Withdraw => {
             tx.delete(&keys::warning(id));
             Ok(Policed::Withdrawn(Box::new(container)))
@@ -142,15 +190,41 @@ async fn police(
     }
 }
 
-/// A park that failed is repeated when another grace is over, counted from its end.
-async fn after_failure(
+/// Whether it is on a node, or about to be.
+fn is_there(container: &Container) -> bool {
+    container.state.exists() || container.state == ContainerState::Initializing
+}
+
+/// What is to be done about a container; `standing` is its warning, which a park that failed puts off.
+async fn verdict(
     tx: &mut Tx<'_>,
-    warning: &mut Warning,
+    container: &Container,
+    policy: &ParkPolicy,
+    policing: &Policing,
+    standing: &mut Option<Warning>,
+    now: Timestamp,
+) -> Result<Verdict, StoreError> {
+    let candidate = candidate(tx, container, policy, policing, now).await?;
+    after_its_park(tx, standing, policy).await?;
+    Ok(decide(policy, &candidate, policing.spent, standing.as_ref(), now))
+}
+
+/// What the park that a warning led to means for it. One that failed is repeated when another grace is over, counted from
+/// its end. One that succeeded has ended the warning, also where the container was woken before anybody looked: who woke it
+/// is warned anew.
+async fn after_its_park(
+    tx: &mut Tx<'_>,
+    standing: &mut Option<Warning>,
     policy: &ParkPolicy,
 ) -> Result<(), StoreError> {
+    let Some(warning) = standing else { return Ok(()) };
     let Some(tried) = warning.tried else { return Ok(()) };
-    let ended = records::job(tx, tried).await?.and_then(|job| job.finished_at);
-    let again = ended.and_then(|at| at.saturating_add(policy.grace()).ok());
+    let Some(job) = records::job(tx, tried).await? else { return Ok(()) };
+    if job.state == JobState::Succeeded {
+        *standing = None;
+        return Ok(());
+    }
+    let again = job.finished_at.and_then(|at| at.saturating_add(policy.grace()).ok());
     warning.park_at = warning.park_at.max(again.unwrap_or(warning.park_at));
     Ok(())
 }

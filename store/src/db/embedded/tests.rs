@@ -1,6 +1,7 @@
 //! What the file system and other processes do to the adapter.
 
 use super::*;
+use crate::HeldClock;
 use anyhow::{Context, Result, ensure};
 use mothball_harness::wait::eventually;
 use std::process::{Command, Stdio};
@@ -8,6 +9,10 @@ use std::process::{Command, Stdio};
 /// SQLite's number for `synchronous = FULL`.
 const FULL: i64 = 2;
 const SOON: Duration = Duration::from_secs(20);
+
+fn open(path: &Path) -> Result<Embedded, StoreError> {
+    Embedded::open(path, Clock::machine())
+}
 
 fn put(key: &str, text: &str, ttl: Option<Duration>) -> Changes {
     Changes { puts: vec![(key.to_owned(), text.to_owned(), ttl)], ..Changes::default() }
@@ -17,12 +22,12 @@ fn put(key: &str, text: &str, ttl: Option<Duration>) -> Changes {
 async fn the_file_is_for_its_user_alone() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("deep/er/store.db");
-    let db = Embedded::open(&path)?;
+    let db = open(&path)?;
     ensure!(db.commit(put("a", "secret", None)).await?);
     drop(db);
     // One that somebody opened up is closed again, its log with it.
     std::fs::set_permissions(&path, Permissions::from_mode(0o644))?;
-    let db = Embedded::open(&path)?;
+    let db = open(&path)?;
     ensure!(db.commit(put("a", "secret", None)).await?);
     let mut seen = Vec::new();
     for entry in std::fs::read_dir(path.parent().context("a parent")?)? {
@@ -39,7 +44,7 @@ async fn the_file_is_for_its_user_alone() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_commit_is_flushed_through_a_write_ahead_log() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let db = Embedded::open(&folder.path().join("store.db"))?;
+    let db = open(&folder.path().join("store.db"))?;
     let connection = db.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     let flush: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
@@ -51,15 +56,15 @@ async fn every_commit_is_flushed_through_a_write_ahead_log() -> Result<()> {
 async fn one_handle_has_the_file_until_it_is_dropped() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("store.db");
-    let db = Embedded::open(&path)?;
+    let db = open(&path)?;
     ensure!(db.commit(put("a", "1", None)).await?);
-    let error = Embedded::open(&path).err().context("it was opened twice")?;
+    let error = open(&path).err().context("it was opened twice")?;
     ensure!(matches!(error, StoreError::InUse(_)) && error.to_string().contains("store.db"), "{error}");
     let clone = db.clone();
     drop(db);
-    ensure!(Embedded::open(&path).is_err(), "a clone still has it");
+    ensure!(open(&path).is_err(), "a clone still has it");
     drop(clone);
-    let db = Embedded::open(&path)?;
+    let db = open(&path)?;
     ensure!(db.read(vec!["a".to_owned()]).await?.records[0].1.as_deref() == Some("1"));
     Ok(())
 }
@@ -77,12 +82,12 @@ async fn another_process_keeps_us_out_while_it_lives() -> Result<()> {
         .spawn()
         .context("start flock: run `apt-get install util-linux`")?;
     eventually(SOON, "the other process's lock", async || {
-        matches!(Embedded::open(&path), Err(StoreError::InUse(_))).then_some(())
+        matches!(open(&path), Err(StoreError::InUse(_))).then_some(())
     })
     .await?;
     drop(other.stdin.take());
     other.wait()?;
-    Embedded::open(&path)?;
+    open(&path)?;
     Ok(())
 }
 
@@ -92,17 +97,17 @@ async fn a_file_that_is_no_store_is_an_error_and_stays_as_it_is() -> Result<()> 
     let path = folder.path().join("store.db");
     let text = "this is a letter, not a database. ".repeat(100);
     std::fs::write(&path, &text)?;
-    let error = Embedded::open(&path).err().context("it was opened")?;
+    let error = open(&path).err().context("it was opened")?;
     ensure!(matches!(error, StoreError::Settings(_)), "{error}");
     ensure!(std::fs::read_to_string(&path)? == text);
-    ensure!(Embedded::open(folder.path()).is_err(), "a folder was opened");
+    ensure!(open(folder.path()).is_err(), "a folder was opened");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_ended_leaves_the_file() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let db = Embedded::open(&folder.path().join("store.db"))?;
+    let db = open(&folder.path().join("store.db"))?;
     for i in 0..30 {
         db.commit(put(&format!("short{i}"), "x", Some(Duration::from_millis(1)))).await?;
     }
@@ -119,7 +124,7 @@ async fn what_has_ended_leaves_the_file() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_that_wait_together_are_decided_one_after_the_other() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let db = Embedded::open(&folder.path().join("store.db"))?;
+    let db = open(&folder.path().join("store.db"))?;
     let mut crowd = tokio::task::JoinSet::new();
     {
         // While the writer is held, all of them gather behind it.
@@ -147,5 +152,40 @@ async fn commits_that_wait_together_are_decided_one_after_the_other() -> Result<
     }
     let held = |sharing| applied.iter().filter(|(shares, held)| *shares == sharing && *held).count();
     ensure!((held(true), held(false)) == (1, 20), "{applied:?}");
+    Ok(())
+}
+
+/// On one thread, without a runtime that could lend others.
+#[tokio::test(flavor = "current_thread")]
+async fn a_held_clock_alone_tells_the_time() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let start: Timestamp = "2026-01-01T00:00:00Z".parse()?;
+    let clock = HeldClock::new(start);
+    let db = Embedded::open(&folder.path().join("store.db"), Clock::Held(clock.clone()))?;
+    ensure!(db.commit(put("a", "1", Some(Duration::from_hours(1)))).await?);
+    let entry = ("later".to_owned(), "a".to_owned(), start.as_millisecond() + 60_000);
+    ensure!(db.commit(Changes { adds: vec![entry], ..Changes::default() }).await?);
+    let there =
+        async |key: &str| Ok::<_, StoreError>(db.read(vec![key.to_owned()]).await?.records[0].1.is_some());
+    for (seconds, due, kept) in [(59, 0, true), (60, 1, true), (3599, 1, true), (3600, 1, false)] {
+        clock.move_to(start + Duration::from_secs(seconds));
+        ensure!(db.read(Vec::new()).await?.now == start + Duration::from_secs(seconds));
+        ensure!(db.due("later", 9).await?.len() == due && there("a").await? == kept, "after {seconds} s");
+    }
+    clock.move_to(start);
+    ensure!(clock.now() == start + Duration::from_hours(1), "it ran back");
+    Ok(())
+}
+
+/// Commits that are made at the same time are carried out in the order in which they were made.
+#[tokio::test(flavor = "current_thread")]
+async fn on_a_held_clock_calls_have_one_order() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let clock = Clock::Held(HeldClock::new(Timestamp::UNIX_EPOCH));
+    let db = Embedded::open(&folder.path().join("store.db"), clock)?;
+    let found = db.read(vec!["a".to_owned()]).await?.records[0].0;
+    let change = |text: &str| Changes { checks: vec![("a".to_owned(), found)], ..put("a", text, None) };
+    let made = futures_util::future::join_all(["1", "2", "3"].map(|text| db.commit(change(text)))).await;
+    ensure!(made == [Ok(true), Ok(false), Ok(false)], "{made:?}");
     Ok(())
 }
