@@ -8,6 +8,8 @@ use std::collections::BinaryHeap;
 pub(crate) enum Event {
     /// A user does something.
     User(usize),
+    /// A user thinks again of what they asked for last.
+    Regret(usize),
     /// A worker looks at its node and reports.
     Look(usize),
     /// A worker starts on a node that has none.

@@ -83,6 +83,7 @@ async fn happens(world: &mut World, at: i64, event: Event, start: Timestamp) -> 
     world.clock.move_to(Timestamp::from_millisecond(at)?);
     match event {
         Event::User(user) => world.acts(user).await,
+        Event::Regret(user) => world.after_the_last(user).await,
         Event::Look(node) => world.looks(node).await,
         Event::Start(node) => world.worker_starts(node).await,
         Event::Step(attempt) => world.step(attempt).await,
@@ -184,7 +185,7 @@ async fn calm_down(world: &mut World, start: Timestamp) -> Result<()> {
     let until = world.now() + 4 * DAY;
     world.soon();
     while let Some((at, event)) = world.agenda.next(until) {
-        if !matches!(event, Event::User(_) | Event::Admin | Event::Month) {
+        if !matches!(event, Event::User(_) | Event::Regret(_) | Event::Admin | Event::Month) {
             happens(world, at, event, start).await.with_context(|| when(world, event))?;
         }
     }

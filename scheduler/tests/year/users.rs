@@ -66,7 +66,7 @@ impl World {
     }
 
     /// What they asked for last: they stop it, or have it tried again.
-    async fn after_the_last(&mut self, user: usize) -> Result<()> {
+    pub(crate) async fn after_the_last(&mut self, user: usize) -> Result<()> {
         let Some(job) = self.users[user].asked else { return Ok(()) };
         if self.open.contains(&job) {
             if self.chance(0.5) {
@@ -345,6 +345,10 @@ impl World {
             self.users[user].containers.push(id);
         }
         self.users[user].asked = Some(job.id);
+        if self.chance(0.06) {
+            let wait_ms = self.between(1000, HOUR / 3);
+            self.later(wait_ms, Event::Regret(user));
+        }
         self.learn(&job, Origin::User(user), size).await?;
         Ok(job.container)
     }
