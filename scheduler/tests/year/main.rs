@@ -23,9 +23,12 @@ use jiff::Timestamp;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 use mothball_domain::name::{NodeName, ProjectName, UserName};
+use mothball_domain::notice::delivery::DeliveryRetry;
+use mothball_domain::notice::reach::Reach;
+use mothball_domain::notice::words;
 use mothball_domain::people::Role;
 use mothball_queue::Queue;
-use mothball_scheduler::{Metrics, Parts, Round, Settings};
+use mothball_scheduler::{Metrics, NotifySettings, Parts, Round, Senders, Settings, WebhookSender};
 use mothball_store::{HeldClock, NodeRun, Store};
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +94,7 @@ async fn happens(world: &mut World, at: i64, event: Event, start: Timestamp) -> 
         Event::Pass => world.pass(&[Round::Jobs, Round::Schedules]).await,
         Event::Policies => {
             world.later(platform::LOOK, Event::Policies);
-            world.pass(&Round::ALL[..3]).await
+            world.pass(&[Round::Jobs, Round::Schedules, Round::Policies, Round::Notices]).await
         }
         Event::History => {
             world.later(DAY, Event::History);
@@ -169,9 +172,22 @@ fn scheduler(store: &Store, queue: &Queue) -> Result<Parts> {
         keep_jobs_for: Duration::from_hours(24 * 40),
         keep_audit_for: Duration::from_hours(24 * 20),
         keep_ledger_for: Duration::from_hours(24 * 1100),
+        retention_tick: Duration::from_mins(5),
+        notice: Duration::from_hours(72),
+        undo: users::UNDO,
+        notify: NotifySettings {
+            setting: words::Setting::default(),
+            timeout: Duration::from_secs(1),
+            retry: DeliveryRetry { max: 1, first: Duration::from_secs(1) },
+            keep_for: Duration::from_hours(1),
+        },
     };
     let metrics = Arc::new(Metrics::register(&prometheus::Registry::new())?);
-    Ok(Parts { store: store.clone(), queue: queue.clone(), metrics, settings })
+    // The first caller of the process installs it; it is never used, as nobody wants to be told.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let webhooks = WebhookSender::new(Reach::default(), Duration::from_secs(1), "0")?;
+    let senders = Senders { webhooks: Arc::new(webhooks), mail: None };
+    Ok(Parts { store: store.clone(), queue: queue.clone(), metrics, senders, settings })
 }
 
 /// Everything works for a while, nobody asks for anything new: all that was asked for comes to its end.

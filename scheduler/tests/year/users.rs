@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 /// Attempts that a job gets.
 pub(crate) const ATTEMPTS: u32 = 5;
+/// How long images can be restored.
+pub(crate) const UNDO: std::time::Duration = std::time::Duration::from_hours(48);
 /// How lately a node must have reported.
 pub(crate) const ALIVE: std::time::Duration = std::time::Duration::from_hours(30);
 

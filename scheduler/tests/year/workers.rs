@@ -235,6 +235,10 @@ impl Attempt {
             JobSpec::Delete => self.stop_to_delete(world).await,
             JobSpec::Launch => self.fetch(world).await,
             JobSpec::DeleteImage { .. } => Ok(Flow::To(Phase::Untag)),
+            JobSpec::PurgeImage { .. } => Ok(Flow::To(Phase::RemoveManifest)),
+            JobSpec::RestoreImage { .. } => {
+                Err(permanent(FailureClass::Internal, "nobody restores images in this world"))
+            }
             JobSpec::Start | JobSpec::Stop => Ok(Flow::To(Phase::Power)),
         }
     }

@@ -2,12 +2,13 @@
 
 use super::save::check_may_go;
 use super::{Attempt, Flow, Halt, Phase, permanent};
+use crate::users::UNDO;
 use crate::world::{Place, World};
 use anyhow::ensure;
 use mothball_domain::failure::FailureClass;
 use mothball_domain::image::Digest;
 use mothball_domain::job::{JobSpec, Step};
-use mothball_store::Effect;
+use mothball_store::{Effect, Removal};
 
 impl Attempt {
     pub(super) async fn stop_to_delete(&mut self, world: &mut World) -> Result<Flow, Halt> {
@@ -45,6 +46,7 @@ impl Attempt {
         Ok(Flow::To(Phase::Tell))
     }
 
+    /// Takes the tag away; the content stays for as long as the image can be restored.
     pub(super) async fn untag(&mut self, world: &mut World) -> Result<Flow, Halt> {
         self.enter(world, Step::Untag).await?;
         let JobSpec::DeleteImage { image, digest } = self.job.spec.clone() else {
@@ -55,23 +57,26 @@ impl Attempt {
             self.confirm(world).await?;
             world.registry.tags.remove(&tag);
         }
-        Ok(Flow::To(Phase::RemoveManifest))
+        world.tally.note("images that were deleted");
+        Ok(Flow::End(Effect::ImageRemoved { undo: UNDO }))
     }
 
+    /// Removes content for good, if the store says that nothing needs it.
     pub(super) async fn remove_manifest(&mut self, world: &mut World) -> Result<Flow, Halt> {
         self.enter(world, Step::RemoveManifest).await?;
-        let JobSpec::DeleteImage { image, digest } = self.job.spec.clone() else {
-            return Err(permanent(FailureClass::Internal, "not the deletion of an image"));
+        let JobSpec::PurgeImage { digest, .. } = self.job.spec.clone() else {
+            return Err(permanent(FailureClass::Internal, "not the removal of content"));
         };
-        let project = &self.job.project;
-        let needed = world.store.digest_is_needed(project, &image.name, &digest, &image).await?;
-        self.confirm(world).await?;
-        if !needed {
-            check_not_needed(world, &digest)?;
-            world.registry.manifests.remove(&digest);
-            world.tally.note("images that were deleted");
+        match world.store.remove_content(self.job.id, self.job.fence).await? {
+            Removal::Go => {}
+            Removal::Needed(_) | Removal::NotLeaving => return Ok(Flow::End(Effect::None)),
+            Removal::Lost => return Err(Halt::Lost),
         }
-        Ok(Flow::End(Effect::ImageRemoved))
+        self.confirm(world).await?;
+        check_not_needed(world, &digest)?;
+        world.registry.manifests.remove(&digest);
+        world.tally.note("contents that were removed for good");
+        Ok(Flow::End(Effect::ContentRemoved))
     }
 
     pub(super) async fn power(&mut self, world: &mut World) -> Result<Flow, Halt> {

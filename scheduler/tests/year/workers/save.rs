@@ -2,12 +2,13 @@
 
 use super::{Attempt, Flow, Halt, Held, Phase, permanent, transient};
 use crate::ledger::PRICE_SCALE;
+use crate::users::UNDO;
 use crate::world::{Manifest, STORAGE, World};
 use anyhow::{Context, ensure};
 use mothball_domain::failure::FailureClass;
 use mothball_domain::image::Digest;
 use mothball_domain::job::{Checkpoint, Frozen, Step};
-use mothball_store::{Effect, ImageDraft};
+use mothball_store::{Effect, ImageDraft, Recorded, Renewal};
 use rust_decimal::Decimal;
 
 impl Attempt {
@@ -124,8 +125,18 @@ impl Attempt {
             layers: 3,
             reference: format!("registry/{}@{digest}", self.job.project),
             base: None,
+            undo: UNDO,
         };
-        let renewal = world.store.record_image(self.job.id, self.job.fence, &draft).await?;
+        let renewal = match world.store.record_image(self.job.id, self.job.fence, &draft).await? {
+            Recorded::Held { cancel } => Renewal::Held { cancel },
+            Recorded::Lost => Renewal::Lost,
+            Recorded::Leaving(_) => {
+                world.tally.note("images whose content was just being removed");
+                self.checkpoint.manifest = None;
+                self.checkpoint.verified = false;
+                return Err(transient(FailureClass::Registry, "the very same content is being removed"));
+            }
+        };
         self.heard(world, renewal)?;
         world.known(self.job.id)?.recorded = Some(digest);
         self.checkpoint.recorded = true;
