@@ -72,7 +72,7 @@ async fn play(seed: u64, sizes: Sizes) -> Result<tally::Tally> {
     let mut world = begin(seed, sizes, store, clock).await?;
     let end = start.as_millisecond() + sizes.days * DAY;
     while let Some((at, event)) = world.agenda.next(end) {
-        happens(&mut world, at, event, start).await.with_context(|| when(&world, event))?;
+        Box::pin(happens(&mut world, at, event, start)).await.with_context(|| when(&world, event))?;
     }
     calm_down(&mut world, start).await?;
     Ok(world.tally)
@@ -90,7 +90,7 @@ async fn happens(world: &mut World, at: i64, event: Event, start: Timestamp) -> 
         Event::Look(node) => world.looks(node).await,
         Event::Start(node) => world.worker_starts(node).await,
         Event::Step(attempt) => world.step(attempt).await,
-        Event::Planned(schedule, changes) => world.is_planned(schedule, changes).await,
+        Event::Planned(schedule, changes) => world.is_planned(schedule, changes),
         Event::Pass => world.pass(&[Round::Jobs, Round::Schedules]).await,
         Event::Policies => {
             world.later(platform::LOOK, Event::Policies);
@@ -146,7 +146,8 @@ async fn begin(seed: u64, sizes: Sizes, store: Store, clock: HeldClock) -> Resul
         let run = NodeRun { name, uid: format!("uid-{i}"), instance: String::new() };
         world.nodes.push(Node::new(run, 18));
         world.worker_starts(i).await?;
-        world.later(platform::LOOK + 1000 * i as i64, Event::Look(i));
+        let wait_ms = platform::LOOK + world.between(0, MINUTE);
+        world.later(wait_ms, Event::Look(i));
     }
     world.later(platform::LOOK + 5 * MINUTE, Event::Policies);
     world.later(3 * HOUR, Event::History);

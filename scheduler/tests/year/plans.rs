@@ -70,7 +70,7 @@ impl Planned {
             action: self.action,
             cron: format!("{} {} * * {day}", self.minute, self.hour).parse().map_err(text)?,
             timezone: self.zone.parse().map_err(|e| anyhow::anyhow!("{e}"))?,
-            missed: if self.user % 2 == 0 { Missed::RunOnce } else { Missed::Skip },
+            missed: if self.user.is_multiple_of(2) { Missed::RunOnce } else { Missed::Skip },
             patience_s: 3 * 3600,
             tag: None,
             flavor: None,
@@ -124,7 +124,7 @@ impl World {
     }
 
     /// A planned time has come.
-    pub(crate) async fn is_planned(&mut self, i: usize, changes: u32) -> Result<()> {
+    pub(crate) fn is_planned(&mut self, i: usize, changes: u32) -> Result<()> {
         let (now, dark) = (self.now(), self.now() < self.dark_until + MINUTE);
         let planned = &mut self.plans.all[i];
         if planned.changes != changes {

@@ -51,8 +51,12 @@ impl World {
 
     /// Thaws what nobody at work here holds frozen.
     fn sweep(&mut self, node: usize) {
-        let held: Vec<String> =
-            self.attempts.values().filter(|a| a.node == node).filter_map(|a| a.freezes()).collect();
+        let held: Vec<String> = self
+            .attempts
+            .values()
+            .filter(|a| a.node == node)
+            .filter_map(crate::workers::Attempt::freezes)
+            .collect();
         for docker_id in self.nodes[node].journal.clone() {
             if !held.contains(&docker_id) {
                 self.thaw(node, &docker_id);
@@ -146,14 +150,14 @@ impl World {
     pub(crate) async fn administers(&mut self) -> Result<()> {
         let wait_ms = self.between(DAY, 5 * DAY);
         self.later(wait_ms, Event::Admin);
-        let node = self.between(0, self.nodes.len() as i64 - 1) as usize;
+        let node = self.any_of(self.nodes.len());
         // A node is drained for as long as nothing else is done.
         for drained in (0..self.nodes.len()).filter(|i| self.nodes[*i].drained).collect::<Vec<_>>() {
             self.drains(drained, false).await?;
         }
         match self.between(0, 99) {
             0..=44 => self.sets_a_policy().await?,
-            45..=54 => self.changes_prices()?,
+            45..=54 => self.changes_prices(),
             55..=64 => {
                 self.drains(node, true).await?;
             }
@@ -163,9 +167,8 @@ impl World {
                 self.tally.note("times without a scheduler");
             }
             _ => {
-                let last = self.plans.all.len() as i64 - 1;
-                if last >= 0 {
-                    let i = self.between(0, last) as usize;
+                if !self.plans.all.is_empty() {
+                    let i = self.any_of(self.plans.all.len());
                     self.change_plans(i).await?;
                 }
             }
@@ -182,7 +185,7 @@ impl World {
     }
 
     pub(crate) async fn sets_a_policy(&mut self) -> Result<()> {
-        let project = self.between(0, self.projects.len() as i64 - 1) as usize;
+        let project = self.any_of(self.projects.len());
         let hours = |hours: i64| (hours * 3600).unsigned_abs();
         let idle = self.chance(0.5).then(|| IdleRule {
             gpu_below: Some(0.05),
@@ -208,7 +211,7 @@ impl World {
         Ok(())
     }
 
-    fn changes_prices(&mut self) -> Result<()> {
+    fn changes_prices(&mut self) {
         let now = self.now();
         for flavor in 0..self.prices.len() {
             let price = self.price(flavor, now) * self.between(95, 107) / 100 + self.between(0, 9);
@@ -218,7 +221,6 @@ impl World {
         for scheduler in &mut self.schedulers {
             scheduler.settings.flavors.clone_from(&flavors);
         }
-        Ok(())
     }
 
     /// A park by policy: of a container that gives the reason, after a warning and its grace, and once.

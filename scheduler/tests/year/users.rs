@@ -282,8 +282,7 @@ impl World {
     }
 
     pub(crate) fn rng_pick<T: Clone>(&mut self, of: &[T]) -> Option<T> {
-        let i = if of.is_empty() { return None } else { self.between(0, of.len() as i64 - 1) };
-        of.get(i as usize).cloned()
+        if of.is_empty() { None } else { of.get(self.any_of(of.len())).cloned() }
     }
 
     /// A user asks for a job, now and then twice; the container that it is about, where it is a new job.

@@ -261,7 +261,7 @@ impl Attempt {
             Phase::Confirm => self.may_remove(world).await,
             Phase::Kill => self.kill(world).await,
             Phase::RemoveSaved => self.remove_saved(world),
-            Phase::Stop => self.stop_box(world),
+            Phase::Stop => Ok(self.stop_box(world)),
             Phase::Remove => self.remove(world).await,
             Phase::Tell => self.tell(world).await,
             Phase::Create => self.create(world).await,
@@ -347,7 +347,8 @@ impl World {
         if self.fault(if attempt.phase == Phase::Tell { 0.03 } else { 0.004 }) {
             let node = attempt.node;
             self.attempts.insert(no, attempt);
-            return self.worker_dies(node).await;
+            self.worker_dies(node);
+            return Ok(());
         }
         let woke_up = std::mem::take(&mut attempt.asleep);
         let low = attempt.lease_until - self.now() < LEASE_MS / 2;
@@ -397,7 +398,7 @@ impl World {
     }
 
     /// A worker is killed. Mostly its guard survives it, and thaws what it had frozen.
-    async fn worker_dies(&mut self, node: usize) -> Result<()> {
+    fn worker_dies(&mut self, node: usize) {
         self.tally.note("workers that were killed");
         self.attempts.retain(|_, attempt| attempt.node != node);
         if self.chance(0.8) {
@@ -406,7 +407,6 @@ impl World {
             }
         }
         self.no_worker(node);
-        Ok(())
     }
 
     fn no_worker(&mut self, node: usize) {

@@ -8,6 +8,7 @@ use crate::tally::Tally;
 use crate::users::{Project, User};
 use crate::workers::Attempt;
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use mothball_domain::container::{Container, ContainerState};
 use mothball_domain::flavor::Flavor;
 use mothball_domain::id::{ContainerId, Fence, JobId, ScheduleId};
@@ -257,6 +258,11 @@ impl World {
         self.rng.random_range(from..=to)
     }
 
+    /// One of so many, which are not none.
+    pub(crate) fn any_of(&mut self, count: usize) -> usize {
+        self.rng.random_range(0..count)
+    }
+
     pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
         if of.is_empty() { None } else { Some(of[self.rng.random_range(0..of.len())]) }
     }
@@ -329,7 +335,7 @@ impl World {
             container.state,
             truth.place
         );
-        let kept = container.keep_until.map(|at| at.as_millisecond()) == truth.kept.map(|(_, until)| until);
+        let kept = container.keep_until.map(Timestamp::as_millisecond) == truth.kept.map(|(_, until)| until);
         let protected = container.protected == truth.protected_since.is_some();
         ensure!(protected && kept, "container {} lost its protection", container.id);
         Ok(())

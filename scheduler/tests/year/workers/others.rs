@@ -24,13 +24,13 @@ impl Attempt {
         Ok(Flow::To(Phase::Stop))
     }
 
-    pub(super) fn stop_box(&mut self, world: &mut World) -> Result<Flow, Halt> {
+    pub(super) fn stop_box(&mut self, world: &mut World) -> Flow {
         let docker_id = self.docker_id.clone().unwrap_or_default();
         world.thaw(self.node, &docker_id);
         if let Some(found) = world.docker(self.node, &docker_id) {
             found.running = false;
         }
-        Ok(Flow::To(Phase::Remove))
+        Flow::To(Phase::Remove)
     }
 
     pub(super) async fn remove(&mut self, world: &mut World) -> Result<Flow, Halt> {
