@@ -3,6 +3,7 @@
 //! registry has already is not sent again.
 #![expect(clippy::print_stdout, reason = "where each seed strikes is worth reading")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -38,8 +39,9 @@ async fn killed_at_any_request(pair: Pair) -> Result<()> {
     let mut system = options(pair).start().await?;
     // The pairs share the seeds: five each in `make test`.
     let (first, step) = if pair == Pair::Embedded { (0, 2) } else { (1, 2) };
+    let mut cut = BTreeSet::new();
     for seed in (first..soak::size(10, 400)).step_by(step) {
-        let struck = killed(&mut system, seed as u64).await;
+        let struck = killed(&mut system, seed as u64, &mut cut).await;
         let struck =
             struck.with_context(|| format!("seed {seed}; the worker's log:\n{}", system.worker().log()))?;
         println!("{pair:?} seed {seed}: {struck}");
@@ -47,8 +49,9 @@ async fn killed_at_any_request(pair: Pair) -> Result<()> {
     Ok(())
 }
 
-/// One kill; where it struck.
-async fn killed(system: &mut System, seed: u64) -> Result<String> {
+/// One kill; where it struck. `cut` has the uploads that a kill, this one or an earlier one, cut in the middle of a PATCH:
+/// docker-registry 2.8 gives nobody a way to take those out.
+async fn killed(system: &mut System, seed: u64, cut: &mut BTreeSet<String>) -> Result<String> {
     let mut random = StdRng::seed_from_u64(seed);
     let work = [Work::Save, Work::SaveThenDelete, Work::Launch][random.random_range(0..3)];
     let api = system.operator()?;
@@ -83,6 +86,8 @@ async fn killed(system: &mut System, seed: u64) -> Result<String> {
     })
     .await?;
     let struck = if over { "after its end".to_owned() } else { format!("request {moment}") };
+    let patched = proxy(system, Way::Registry)?.open_requests().into_iter().filter(|r| r.method == "PATCH");
+    cut.extend(patched.filter_map(|request| upload_of(&request.path)));
     system.worker().kill9();
     for (gate, way) in gates.iter().zip([Way::Docker, Way::Registry]) {
         give_up(proxy(system, way)?, gate);
@@ -112,7 +117,11 @@ async fn killed(system: &mut System, seed: u64) -> Result<String> {
     );
     root(system.dockerd(), &copy.docker_id, "test ! -e /bin/yes && test -e /bin/wc").await?;
     assert_clean(system).await?;
-    assert_eq!(unfinished_uploads(system)?, Vec::<String>::new());
+    let left: Vec<String> = unfinished_uploads(system)?
+        .into_iter()
+        .filter(|upload| !cut.iter().any(|cut| upload.contains(cut)))
+        .collect();
+    assert_eq!(left, Vec::<String>::new(), "cut in the middle were {cut:?}");
     // Room for the next seed: containers cost memory.
     for id in [&container, &copy.id] {
         let delete = api.delete(&format!("/v1/containers/{id}")).await?;
@@ -121,6 +130,12 @@ async fn killed(system: &mut System, seed: u64) -> Result<String> {
         }
     }
     Ok(format!("{work:?}, {struck}"))
+}
+
+/// The upload that a request is about.
+fn upload_of(path: &str) -> Option<String> {
+    let (_, rest) = path.split_once("/blobs/uploads/")?;
+    rest.split(['?', '/']).next().filter(|upload| !upload.is_empty()).map(str::to_owned)
 }
 
 /// Holds the request of this number, counted over both ways from now on.

@@ -91,9 +91,9 @@ async fn what_a_save_leaves_out_is_its_own_and_its_projects() {
     let world = World::new().await;
     let id = world.ready("ann", "box").await;
     let path = format!("/v1/containers/{id}/snapshots");
-    let patch = |excludes: Value| json!({ "excludes": excludes });
+    let leaving_out = |excludes: Value| json!({ "excludes": excludes });
     let change = async |user: &'static str, excludes| {
-        world.call(user, "PATCH", "/v1/projects/default", patch(excludes)).await
+        world.call(user, "PATCH", "/v1/projects/default", leaving_out(excludes)).await
     };
     change("ann", json!(["*.ckpt"])).await.refused(403, "forbidden");
     change("eve", json!(["*.ckpt"])).await.refused(404, "not_found");

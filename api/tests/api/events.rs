@@ -99,7 +99,7 @@ async fn an_orderly_end_of_the_process_does_not_wait_for_open_streams() {
 
 #[tokio::test]
 async fn a_client_that_sends_nothing_is_not_waited_for_and_connections_are_bounded() {
-    let world = World::with(|settings| {
+    let world = World::boxed_with(|settings| {
         settings.limits.head_timeout = Duration::from_millis(100);
         settings.limits.connections = 1;
     })
@@ -115,7 +115,7 @@ async fn a_client_that_sends_nothing_is_not_waited_for_and_connections_are_bound
 
 #[tokio::test]
 async fn streams_are_bounded_and_strangers_get_none() {
-    let world = World::with(|settings| settings.limits.streams_per_user = 1).await;
+    let world = World::boxed_with(|settings| settings.limits.streams_per_user = 1).await;
     let body = json!({"name": "box", "image": "base", "flavor": "gpu-8"});
     let job = world.post("ann", "/v1/containers", body).await.is(202).job();
     let path = format!("/v1/jobs/{}/events", job.id);

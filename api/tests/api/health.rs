@@ -76,7 +76,7 @@ async fn metrics_count_what_happened_and_hold_zeros_for_what_did_not() {
 
 #[tokio::test]
 async fn health_may_listen_elsewhere() {
-    let world = World::with(|settings| settings.health = false).await;
+    let world = World::boxed_with(|settings| settings.health = false).await;
     world.get("", "/metrics").await.refused(404, "not_found");
     let health = health_router(world.parts.clone(), CancellationToken::new());
     let request = Request::get("/metrics").body(Body::empty()).unwrap();

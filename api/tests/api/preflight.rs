@@ -119,7 +119,7 @@ async fn a_dry_run_tells_what_the_node_sees_and_starts_nothing() {
 
 #[tokio::test]
 async fn the_same_user_asking_twice_has_the_node_look_once() {
-    let world = World::with(|settings| settings.limits.survey_timeout = Duration::from_secs(5)).await;
+    let world = World::boxed_with(|settings| settings.limits.survey_timeout = Duration::from_secs(5)).await;
     let id = world.ready("ann", "box").await;
     let mut node = Node::new(&world).await;
     let again = async {
@@ -141,13 +141,13 @@ async fn the_same_user_asking_twice_has_the_node_look_once() {
 #[tokio::test]
 async fn a_node_that_does_not_look_is_told_of_with_what_to_do() {
     // Nobody listens there: said at once.
-    let world = World::with(|settings| settings.limits.survey_timeout = Duration::from_secs(3600)).await;
+    let world = World::boxed_with(|settings| settings.limits.survey_timeout = Duration::from_hours(1)).await;
     let id = world.ready("ann", "box").await;
     let problem = ask(&world, id, json!({})).await.refused(409, "node_silent");
     assert!(problem["hint"].is_string(), "{problem}");
 
     // It does not report any more: said at once.
-    let world = World::with(|settings| settings.limits.survey_timeout = Duration::from_secs(3600)).await;
+    let world = World::boxed_with(|settings| settings.limits.survey_timeout = Duration::from_hours(1)).await;
     let id = world.ready("ann", "box").await;
     let _node = Node::new(&world).await;
     world.store().node_stopped(&World::run(NODE)).await.unwrap();

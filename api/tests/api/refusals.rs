@@ -164,7 +164,7 @@ async fn names_of_things_that_are_not_there() {
 
 #[tokio::test]
 async fn bodies_that_cannot_be_read() {
-    let world = World::with(|settings| settings.limits.body_bytes = 1000).await;
+    let world = World::boxed_with(|settings| settings.limits.body_bytes = 1000).await;
     let send = |kind: &'static str, body: String| {
         let request = Request::post("/v1/containers").header("authorization", "Bearer key-ann");
         let request = if kind.is_empty() { request } else { request.header("content-type", kind) };
@@ -222,7 +222,7 @@ async fn keys_that_do_not_work() {
 
 #[tokio::test]
 async fn too_many_calls_of_one_key_are_refused_and_the_others_go_on() {
-    let world = World::with(|settings| {
+    let world = World::boxed_with(|settings| {
         settings.limits.rate_burst = 3;
         settings.limits.rate_per_second = 1;
     })

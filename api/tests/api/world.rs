@@ -19,6 +19,7 @@ use mothball_store::{
     Checkpointed, Claim, Effect, ImageDraft, JobMetrics, KeyDraft, NodeRun, Outcome, Settled, Store,
 };
 use serde_json::{Value, json};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -137,10 +138,17 @@ impl World {
     /// `admin` operates; `boss` administers project `default`, whose members are `ann` and `bob`; `eve` is in
     /// project `other`. Everybody's key is `key-NAME`.
     pub(crate) async fn new() -> Self {
-        Self::with(|_| {}).await
+        Box::pin(Self::with(|_| {})).await
     }
 
-    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    /// The same, with other settings.
+    pub(crate) fn boxed_with(
+        change: impl FnOnce(&mut Settings) + 'static,
+    ) -> Pin<Box<dyn Future<Output = Self>>> {
+        Box::pin(Self::with(change))
+    }
+
+    async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         // In memory where that can be had: what a disk keeps is the store's own tests' to prove.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let store = Store::embedded(&dir.path().join("store.db")).unwrap();

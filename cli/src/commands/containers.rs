@@ -119,9 +119,10 @@ fn idle(u: &Usage) -> String {
 }
 
 fn warned(w: &ParkingWarning) -> String {
-    let when = match w.protected {
-        true => "never, it is protected".to_owned(),
-        false => format!("{}; `mothball keep` holds it off", local(w.park_at)),
+    let when = if w.protected {
+        "never, it is protected".to_owned()
+    } else {
+        format!("{}; `mothball keep` holds it off", local(w.park_at))
     };
     format!("because of {}: {when}", w.reason)
 }

@@ -73,7 +73,7 @@ fn table(report: &CostReport, by: &[By]) -> String {
     let keys = |row: &CostRow| -> Vec<String> { by.iter().map(|by| key(row, *by)).collect() };
     let rows = report.items.iter().map(|row| [keys(row), amounts(row)].concat());
     let mut total = vec![String::new(); by.len()];
-    total[0] = "total".to_owned();
+    "total".clone_into(&mut total[0]);
     let total = [total, amounts(&report.total)].concat();
     let span = format!("{} to {}, days in {}", local(report.from), local(report.to), report.timezone);
     format!("{}\n{span}", output::table(&header, rows.chain([total])))

@@ -100,9 +100,9 @@ pub(crate) async fn label(args: LabelArgs, cx: &Context) -> Result<(), Fail> {
     labels.extend(set);
     let patch = ContainerPatch { labels: Some(labels), ..ContainerPatch::default() };
     let container = change(&args.container, &patch, cx).await?;
-    cx.show(&container, |c| match c.labels.is_empty() {
-        true => format!("{} has no labels", c.name),
-        false => format!("{} has {}", c.name, pairs(&c.labels)),
+    cx.show(&container, |c| {
+        let labels = if c.labels.is_empty() { "no labels".to_owned() } else { pairs(&c.labels) };
+        format!("{} has {labels}", c.name)
     })
 }
 

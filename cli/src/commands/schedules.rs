@@ -9,6 +9,7 @@ use crate::exit::Fail;
 use crate::output::{self, human};
 use clap::{Args, Subcommand};
 use mothball_api::v1::views::{RunContainer, Schedule, ScheduleRun};
+use mothball_domain::schedule::Missed;
 use mothball_domain::schedule::run::RunOutcome;
 
 /// Most schedules that are listed.
@@ -161,7 +162,7 @@ fn facts(s: &Schedule) -> String {
         ("next", next.unwrap_or_else(|| "never: it is switched off".to_owned())),
         ("postponed from", s.postponed_from.map(local).unwrap_or_default()),
         ("switched off", s.disabled_because.clone().unwrap_or_default()),
-        ("missed runs", if s.missed == Default::default() { "run once" } else { "skip" }.to_owned()),
+        ("missed runs", if s.missed == Missed::default() { "run once" } else { "skip" }.to_owned()),
         ("waits for", human::seconds(s.patience_seconds.into())),
         ("tag", s.tag.clone().unwrap_or_default()),
         ("flavor", s.flavor.clone().unwrap_or_default()),

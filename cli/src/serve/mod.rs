@@ -90,7 +90,7 @@ async fn serve(
     if roles.contains(&Role::Scheduler) {
         let (parts, stop) = (parts::scheduler(settings, shared)?, shutdown.clone());
         tasks.spawn(async move {
-            mothball_scheduler::run(parts, stop).await;
+            Box::pin(mothball_scheduler::run(parts, stop)).await;
             ("scheduler", Ok(()))
         });
     }

@@ -69,7 +69,7 @@ async fn play(seed: u64, sizes: Sizes) -> Result<tally::Tally> {
     let start = date(2026, 1, 1).at(0, 0, 0, 0).to_zoned(TimeZone::UTC)?.timestamp();
     let clock = HeldClock::new(start);
     let store = Store::embedded_with_clock(&folder.path().join("year.db"), &clock)?;
-    let mut world = begin(seed, sizes, store, clock).await?;
+    let mut world = Box::pin(begin(seed, sizes, store, clock)).await?;
     let end = start.as_millisecond() + sizes.days * DAY;
     while let Some((at, event)) = world.agenda.next(end) {
         Box::pin(happens(&mut world, at, event, start)).await.with_context(|| when(&world, event))?;
@@ -255,6 +255,7 @@ async fn check_containers(world: &mut World) -> Result<()> {
         "parks of what was too old",
         "parks over a budget",
         "images that were deleted",
+        "contents that were removed for good",
         "launches of saved images",
         "jobs that failed",
         "jobs that were cancelled",

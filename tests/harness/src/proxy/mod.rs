@@ -121,6 +121,11 @@ impl Proxy {
         self.state.requests()
     }
 
+    /// Requests that are on their way to the server or back at this moment: not those that a gate holds before the server.
+    pub fn open_requests(&self) -> Vec<Request> {
+        self.state.open_requests()
+    }
+
     /// How many requests were seen of this method (empty: any) whose path contains this part.
     pub fn count(&self, method: &str, part: &str) -> usize {
         let matches = |request: &&Request| {

@@ -70,6 +70,7 @@ async fn http(mut client: Box<dyn Stream>, state: &State) -> Result<()> {
         Some(Fault::HoldAnswer { gate }) => gate_behind = Some(gate),
         None => {}
     }
+    let _open = state.open(head.request());
     let server = connect(state.upstream()).await?;
     let (mut client_in, mut client_out) = tokio::io::split(client);
     let (mut server_in, mut server_out) = tokio::io::split(server);

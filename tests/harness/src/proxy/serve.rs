@@ -1,5 +1,7 @@
 //! The proxy's thread: it listens, and serves each connection.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +37,9 @@ pub(super) struct State {
     http: bool,
     rules: Mutex<Vec<(Rule, Fault)>>,
     requests: Mutex<Vec<Request>>,
+    /// Requests on their way to the server or back, each with a number of its own.
+    open: Mutex<BTreeMap<u64, Request>>,
+    next: AtomicU64,
     mode: watch::Sender<Mode>,
     /// Whether the proxy listens now: `mode` says what should be, this what is.
     listening: watch::Sender<bool>,
@@ -144,6 +149,8 @@ impl State {
             http,
             rules: Mutex::default(),
             requests: Mutex::default(),
+            open: Mutex::default(),
+            next: AtomicU64::new(0),
             mode: watch::Sender::new(Mode::default()),
             listening: watch::Sender::new(false),
         }
@@ -181,6 +188,17 @@ impl State {
         lock(&self.requests).clone()
     }
 
+    /// Notes that a request is on its way until the answer is dropped.
+    pub(super) fn open(&self, request: Request) -> Open<'_> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.open).insert(number, request);
+        Open { state: self, number }
+    }
+
+    pub(super) fn open_requests(&self) -> Vec<Request> {
+        lock(&self.open).values().cloned().collect()
+    }
+
     pub(super) fn forget(&self) {
         lock(&self.requests).clear();
     }
@@ -201,6 +219,18 @@ impl State {
 
     pub(super) fn set_frozen(&self, frozen: bool) {
         self.mode.send_modify(|mode| mode.frozen = frozen);
+    }
+}
+
+/// A request on its way.
+pub(super) struct Open<'a> {
+    state: &'a State,
+    number: u64,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        lock(&self.state.open).remove(&self.number);
     }
 }
 
