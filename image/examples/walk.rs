@@ -21,12 +21,11 @@ const ROUNDS: usize = 7;
 
 fn main() -> io::Result<()> {
     let made = tempfile::tempdir()?;
-    let directory = match std::env::args_os().nth(1) {
-        Some(directory) => PathBuf::from(directory),
-        None => {
-            make(made.path())?;
-            made.path().to_owned()
-        }
+    let directory = if let Some(directory) = std::env::args_os().nth(1) {
+        PathBuf::from(directory)
+    } else {
+        make(made.path())?;
+        made.path().to_owned()
     };
     let root = Root::open(&directory)?;
     let rules = Rules::new(&[]).map_err(io::Error::other)?;
@@ -39,7 +38,7 @@ fn main() -> io::Result<()> {
         let (begun, used) = (Instant::now(), processor_time());
         let tree = walk(&root, &rules)?;
         walks.push(begun.elapsed());
-        processors += processor_time() - used;
+        processors += processor_time().saturating_sub(used);
         let begun = Instant::now();
         let changes = ChangeSet::between(&tree, Some(&last), &LayerSet::new());
         differences.push(begun.elapsed());

@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(bases.keep(root.path(), id.as_str()).unwrap().unwrap().id, id);
 
         assert!(bases.has(id.as_str()) && !bases.has(other.as_str()));
-        assert_eq!(bases.list().unwrap(), [id.clone()]);
+        assert_eq!(bases.list().unwrap(), std::slice::from_ref(&id));
         bases.forget(&id).unwrap();
         assert!(bases.keep(root.path(), id.as_str()).unwrap().is_none());
         assert!(Bases::new(&state.path().join("none")).list().unwrap().is_empty());

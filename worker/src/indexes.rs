@@ -135,8 +135,8 @@ mod tests {
         indexes.load(id).map(|earlier| (earlier.index.rules, earlier.repo))
     }
 
-    fn pair(rules: &str, repo: &str) -> Option<(String, String)> {
-        Some((rules.to_owned(), repo.to_owned()))
+    fn pair(rules: &str, repo: &str) -> (String, String) {
+        (rules.to_owned(), repo.to_owned())
     }
 
     #[test]
@@ -146,22 +146,22 @@ mod tests {
         let (one, two) = (Digest::from_sha256([1; 32]), Digest::from_sha256([2; 32]));
         assert!(known(&indexes, "c").is_none() && indexes.list().unwrap().is_empty());
         indexes.save_partial("c", "p/a", &index("half")).unwrap();
-        assert_eq!(known(&indexes, "c"), pair("half", "p/a"));
+        assert_eq!(known(&indexes, "c"), Some(pair("half", "p/a")));
         indexes.accept("c", "p/a", &one, &index("first")).unwrap();
-        assert_eq!(known(&indexes, "c"), pair("first", "p/a"));
+        assert_eq!(known(&indexes, "c"), Some(pair("first", "p/a")));
         indexes.accept("c", "p/b", &two, &index("second")).unwrap();
-        assert_eq!(known(&indexes, "c"), pair("second", "p/b"));
+        assert_eq!(known(&indexes, "c"), Some(pair("second", "p/b")));
         indexes.save_partial("c", "p/b", &index("half")).unwrap();
-        assert_eq!(known(&indexes, "c"), pair("half", "p/b"));
+        assert_eq!(known(&indexes, "c"), Some(pair("half", "p/b")));
 
         // A partial index that is damaged is none: the whole one is there.
         fs::write(indexes.partial("c"), "x").unwrap();
-        assert_eq!(known(&indexes, "c"), pair("second", "p/b"));
+        assert_eq!(known(&indexes, "c"), Some(pair("second", "p/b")));
         indexes.accept("cc", "p/b", &one, &index("other")).unwrap();
         assert_eq!(indexes.list().unwrap(), BTreeSet::from(["c".to_owned(), "cc".to_owned()]));
         indexes.forget("c").unwrap();
         assert!(known(&indexes, "c").is_none());
-        assert_eq!(known(&indexes, "cc"), pair("other", "p/b"));
+        assert_eq!(known(&indexes, "cc"), Some(pair("other", "p/b")));
         assert_eq!(indexes.names().unwrap().len(), 2);
     }
 }
